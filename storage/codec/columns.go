@@ -1,0 +1,217 @@
+package codec
+
+import (
+	"math"
+	"slices"
+	"sort"
+	"sync"
+)
+
+// Columns holds decoded samples, one slice per column. The zero value is
+// ready for use. Decoding appends to the slices and reuses their memory, so
+// that nothing is allocated once they have grown.
+type Columns struct {
+	T []int64   // timestamps, ms
+	V []float64 // values, as many as timestamps
+	// ST holds start timestamps, ms, 0 where unknown. It is empty when no
+	// decoded row had any, otherwise as long as T.
+	ST []int64
+
+	scratch *scratch
+}
+
+// scratch is what decoding one column of a block needs.
+type scratch struct {
+	planes [64][maxBlock / 8]byte
+	x      [maxBlock]uint64
+	ints   [maxBlock]int64
+}
+
+// Reset drops all samples and keeps the memory.
+func (c *Columns) Reset() { c.T, c.V, c.ST = c.T[:0], c.V[:0], c.ST[:0] }
+
+// Decode appends the samples of a row. On error, which wraps [ErrCorrupt], c
+// holds the samples that it held before.
+func (c *Columns) Decode(row []byte) error {
+	return c.DecodeRange(row, math.MinInt64, math.MaxInt64)
+}
+
+// DecodeRange appends the samples of a row with mint <= t <= maxt (ms), and
+// skips blocks that hold none. On error, which wraps [ErrCorrupt], c holds the
+// samples that it held before.
+func (c *Columns) DecodeRange(row []byte, mint, maxt int64) error {
+	body, err := checked(row)
+	if err != nil {
+		return err
+	}
+	r := reader{b: body}
+	h, err := r.header()
+	if err != nil {
+		return err
+	}
+	if c.scratch == nil {
+		c.scratch = new(scratch)
+	}
+	nt, nst := len(c.T), len(c.ST)
+	if err := c.decodeBlocks(&r, h, mint, maxt); err != nil {
+		c.T, c.V, c.ST = c.T[:nt], c.V[:nt], c.ST[:nst]
+		return err
+	}
+	return nil
+}
+
+func (c *Columns) decodeBlocks(r *reader, h header, mint, maxt int64) error {
+	it := blockIterator{r: r, h: h}
+	for it.next() {
+		if it.first > maxt {
+			return nil
+		}
+		if it.hasNext && it.nextFirst <= mint {
+			continue
+		}
+		if err := c.decodeBlock(&it.body, h.flags, it.count, it.first, mint, maxt); err != nil {
+			return err
+		}
+	}
+	return it.err
+}
+
+// blockIterator walks over the blocks of a row without decoding them.
+type blockIterator struct {
+	r    *reader
+	h    header
+	done int // samples in the blocks up to and with this one
+
+	count     int    // samples of this block
+	first     int64  // its first timestamp
+	body      reader // what follows that
+	hasNext   bool   // there is another block
+	nextFirst int64  // and its first timestamp
+	err       error
+}
+
+func (b *blockIterator) next() bool {
+	if b.err != nil {
+		return false
+	}
+	if b.done == b.h.count {
+		if len(b.r.b) != 0 {
+			b.err = corrupt("%d bytes after the last block", len(b.r.b))
+		}
+		return false
+	}
+	started := b.done > 0
+	b.count = min(b.h.block, b.h.count-b.done)
+	b.done += b.count
+	if b.h.flags&flagBlocks == 0 {
+		b.body, b.r.b = *b.r, nil
+	} else {
+		b.body = reader{b: b.r.bytes(int(min(b.r.uvarint(), MaxSamples*64)))}
+	}
+	if started {
+		b.body.uvarint()
+		b.first = b.nextFirst
+	} else {
+		b.first = b.body.varint()
+	}
+	b.hasNext = b.done < b.h.count
+	if b.hasNext {
+		ahead := *b.r
+		ahead.uvarint()
+		b.nextFirst = int64(uint64(b.first) + ahead.uvarint())
+		if ahead.bad || b.nextFirst <= b.first {
+			b.err = corrupt("block starts wrongly")
+		}
+	}
+	if b.body.bad || b.r.bad {
+		b.err = corrupt("block is cut off")
+	}
+	return b.err == nil
+}
+
+// decodeBlock appends the samples of one block with mint <= t <= maxt. r
+// stands after the first timestamp.
+func (c *Columns) decodeBlock(r *reader, flags byte, n int, first, mint, maxt int64) error {
+	nt := len(c.T)
+	c.T = slices.Grow(c.T, n)[:nt+n]
+	t := c.T[nt:]
+	if err := c.scratch.decodeTimes(r, flags, t, first); err != nil {
+		return err
+	}
+	lo, hi := 0, n
+	if mint > first {
+		lo = sort.Search(n, func(i int) bool { return t[i] >= mint })
+	}
+	if maxt < t[n-1] {
+		hi = sort.Search(n, func(i int) bool { return t[i] > maxt })
+	}
+
+	if nst := len(c.ST); flags&flagStart != 0 || nst > 0 {
+		c.ST = slices.Grow(c.ST, nt+n-nst)[:nt+n]
+		clear(c.ST[nst:])
+		if flags&flagStart != 0 {
+			st := c.ST[nt:]
+			if err := c.scratch.decodeStarts(r, st, first); err != nil {
+				return err
+			}
+			copy(st, st[lo:hi])
+		}
+		c.ST = c.ST[:nt+hi-lo]
+	}
+
+	c.V = slices.Grow(c.V, n)[:nt+n]
+	v := c.V[nt:]
+	if err := c.scratch.decodeValues(r, v); err != nil {
+		return err
+	}
+	if len(r.b) != 0 {
+		return corrupt("%d bytes after the values of a block", len(r.b))
+	}
+	if hi-lo < n {
+		copy(t, t[lo:hi])
+		copy(v, v[lo:hi])
+		c.T, c.V = c.T[:nt+hi-lo], c.V[:nt+hi-lo]
+	}
+	return nil
+}
+
+// Count returns the number of samples that a row says it has, and looks at
+// nothing else: not at the checksum either.
+func Count(row []byte) (int, error) {
+	r := reader{b: row}
+	h, err := r.header()
+	return h.count, err
+}
+
+// Bounds returns the first and the last timestamp of a row, in ms. It decodes
+// at most the timestamps of one block.
+func Bounds(row []byte) (mint, maxt int64, err error) {
+	body, err := checked(row)
+	if err != nil {
+		return 0, 0, err
+	}
+	r := reader{b: body}
+	h, err := r.header()
+	if err != nil {
+		return 0, 0, err
+	}
+	it := blockIterator{r: &r, h: h}
+	for it.next() {
+		if it.done == it.count {
+			mint = it.first
+		}
+		if it.hasNext {
+			continue
+		}
+		c := boundsColumns.Get().(*Columns)
+		defer boundsColumns.Put(c)
+		c.T = slices.Grow(c.T[:0], it.count)[:it.count]
+		if err := c.scratch.decodeTimes(&it.body, h.flags, c.T, it.first); err != nil {
+			return 0, 0, err
+		}
+		maxt = c.T[it.count-1]
+	}
+	return mint, maxt, it.err
+}
+
+var boundsColumns = sync.Pool{New: func() any { return &Columns{scratch: new(scratch)} }}

@@ -1,0 +1,265 @@
+package codec
+
+import (
+	"math"
+	"math/bits"
+)
+
+// column is a column header.
+type column struct {
+	kind   int
+	zigzag bool
+	scale  int
+	ext    byte
+	width  int // planes
+	base   int64
+	slope  int64
+	unit   uint64
+}
+
+// columnHeader reads the header of a column up to its planes. The base is read
+// unless the column holds timestamps.
+func (r *reader) columnHeader(col columnType, n int) (column, error) {
+	head, width := r.byte(), r.byte()
+	c := column{
+		kind:   int(head & 7),
+		zigzag: head&headerZigzag != 0,
+		scale:  int(head >> headerScaleShift),
+		width:  int(width &^ headerExtended),
+		unit:   1,
+	}
+	if width&headerExtended != 0 {
+		c.ext = r.byte()
+		if c.ext == 0 || c.ext&^extAll != 0 {
+			return c, corrupt("column extensions %#x", c.ext)
+		}
+	}
+	if c.kind >= numKinds || c.width > 64 {
+		return c, corrupt("column of kind %d with %d planes", c.kind, c.width)
+	}
+	if col != columnValue && (c.scale != 0 || c.ext&extSpecials != 0) {
+		return c, corrupt("column of timestamps with a scale or special values")
+	}
+	switch {
+	case col == columnTime:
+	case c.scale == scaleBits:
+		c.base = int64(r.uint64())
+	default:
+		c.base = r.varint()
+	}
+	if hasSlope(c.kind) {
+		c.slope = r.varint()
+	}
+	if c.ext&extUnit != 0 {
+		c.unit = r.uvarint()
+	}
+	if r.bad {
+		return c, corrupt("column header is cut off")
+	}
+	if n > maxBlock && (c.width > 0 || c.ext&extExceptions != 0) {
+		return c, corrupt("block of %d samples with planes", n)
+	}
+	return c, nil
+}
+
+// decodeTimes reads the timestamps of a block into t.
+func (s *scratch) decodeTimes(r *reader, flags byte, t []int64, first int64) error {
+	if flags&flagRegular == 0 {
+		c, err := r.columnHeader(columnTime, len(t))
+		if err != nil {
+			return err
+		}
+		c.base = first
+		if err := s.decodeInts(r, c, t); err != nil {
+			return err
+		}
+		disorder := t[0] ^ first
+		for i := 1; i < len(t); i++ {
+			if t[i] <= t[i-1] {
+				disorder = -1
+			}
+		}
+		if disorder != 0 {
+			return corrupt("timestamps of a block do not increase")
+		}
+		return nil
+	}
+	if len(t) == 1 {
+		t[0] = first
+		return nil
+	}
+	step := r.uvarint()
+	high, span := bits.Mul64(step, uint64(len(t)-1))
+	if r.bad || step == 0 || high != 0 || span > uint64(math.MaxInt64)-uint64(first) {
+		return corrupt("timestamps with a step of %d ms", step)
+	}
+	x := first
+	for i := range t {
+		t[i] = x
+		x += int64(step)
+	}
+	return nil
+}
+
+// decodeStarts reads the start timestamps of a block into st.
+func (s *scratch) decodeStarts(r *reader, st []int64, first int64) error {
+	c, err := r.columnHeader(columnStart, len(st))
+	if err != nil {
+		return err
+	}
+	c.base += first
+	return s.decodeInts(r, c, st)
+}
+
+// decodeInts reads the rest of a column into k.
+func (s *scratch) decodeInts(r *reader, c column, k []int64) error {
+	if c.width == 0 && c.ext&extExceptions == 0 {
+		c.fill(k)
+		return nil
+	}
+	if err := s.residuals(r, c, len(k)); err != nil {
+		return err
+	}
+	c.integrate(k, s.x[:len(k)])
+	return nil
+}
+
+// fill computes the integers of a column whose residuals are all zero.
+func (c *column) fill(k []int64) {
+	slope := c.slope
+	if !hasSlope(c.kind) {
+		slope = 0
+	}
+	x := c.base
+	for i := range k {
+		k[i] = x
+		x += slope
+	}
+}
+
+// integrate computes the integers of a column from its residuals.
+func (c *column) integrate(k []int64, u []uint64) {
+	u = u[:len(k)]
+	if c.zigzag {
+		for i, x := range u {
+			u[i] = uint64(unzigzag(x))
+		}
+	}
+	if c.unit != 1 {
+		for i := range u {
+			u[i] *= c.unit
+		}
+	}
+	switch c.kind {
+	case kindLevel:
+		for i, x := range u {
+			k[i] = c.base + int64(x)
+		}
+	case kindDelta:
+		acc := c.base - c.slope
+		for i, x := range u {
+			acc += c.slope + int64(x)
+			k[i] = acc
+		}
+	case kindDelta2:
+		acc, d := c.base+int64(u[0]), c.slope
+		k[0] = acc
+		for i := 1; i < len(k); i++ {
+			d += int64(u[i])
+			acc += d
+			k[i] = acc
+		}
+	case kindLine:
+		line := c.base
+		for i, x := range u {
+			k[i] = line + int64(x)
+			line += c.slope
+		}
+	case kindXOR:
+		acc := c.base
+		for i, x := range u {
+			acc ^= int64(x)
+			k[i] = acc
+		}
+	}
+}
+
+// decodeValues reads the values of a block into v.
+func (s *scratch) decodeValues(r *reader, v []float64) error {
+	c, err := r.columnHeader(columnValue, len(v))
+	if err != nil {
+		return err
+	}
+	if c.width == 0 && c.ext&extExceptions == 0 && !(hasSlope(c.kind) && c.slope != 0) {
+		x := math.Float64frombits(uint64(c.base))
+		if c.scale != scaleBits {
+			x = float64(c.base) / pow10[c.scale]
+		}
+		for i := range v {
+			v[i] = x
+		}
+	} else {
+		if err := s.decodeValueInts(r, &c, v); err != nil {
+			return err
+		}
+	}
+	if c.ext&extSpecials != 0 {
+		return r.specials(v)
+	}
+	return nil
+}
+
+func (s *scratch) decodeValueInts(r *reader, c *column, v []float64) error {
+	k := s.ints[:]
+	for len(v) > 0 {
+		m := min(len(v), maxBlock)
+		if err := s.decodeInts(r, *c, k[:m]); err != nil {
+			return err
+		}
+		if c.scale == scaleBits {
+			for i, x := range k[:m] {
+				v[i] = math.Float64frombits(uint64(x))
+			}
+		} else if p := pow10[c.scale]; c.scale > 0 {
+			for i, x := range k[:m] {
+				v[i] = float64(x) / p
+			}
+		} else {
+			for i, x := range k[:m] {
+				v[i] = float64(x)
+			}
+		}
+		// Only a column without residuals is longer than a block.
+		v = v[m:]
+		c.base += c.slope * int64(m)
+	}
+	return nil
+}
+
+// specials puts the special values into v.
+func (r *reader) specials(v []float64) error {
+	count := r.uvarint()
+	next := uint64(0)
+	last := uint64(0)
+	for i := uint64(0); i < count; i++ {
+		entry := r.uvarint()
+		next += entry >> 2
+		if r.bad || next >= uint64(len(v)) {
+			return corrupt("special value outside of its block")
+		}
+		switch entry & 3 {
+		case specialRaw:
+			last = r.uint64()
+		case specialStale:
+			last = staleNaN
+		case specialNaN:
+			last = normalNaN
+		}
+		v[next] = math.Float64frombits(last)
+		next++
+	}
+	if r.bad {
+		return corrupt("special values are cut off")
+	}
+	return nil
+}

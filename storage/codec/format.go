@@ -1,0 +1,238 @@
+package codec
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+)
+
+// Encoding says how the data of a packed row is to be read. It is stored
+// beside the row, not in it.
+type Encoding int16
+
+// The encodings of packed rows.
+const (
+	// EncodingFloat is a row of float64 samples: [Encoder.Append], [Columns].
+	EncodingFloat Encoding = 1
+	// EncodingHistogram is a row of native histograms with integer counts:
+	// [AppendHistograms], [Histograms].
+	EncodingHistogram Encoding = 2
+	// EncodingFloatHistogram is a row of native histograms with float counts:
+	// [AppendFloatHistograms], [Histograms].
+	EncodingFloatHistogram Encoding = 3
+)
+
+func (e Encoding) String() string {
+	switch e {
+	case EncodingFloat:
+		return "float"
+	case EncodingHistogram:
+		return "histogram"
+	case EncodingFloatHistogram:
+		return "floathistogram"
+	default:
+		return fmt.Sprintf("encoding(%d)", int16(e))
+	}
+}
+
+// MaxSamples is the largest number of samples that one row can hold: more
+// than a day at one sample per second. It also bounds what a decoder
+// allocates for a row, whatever the row claims.
+const MaxSamples = 1 << 17
+
+// ErrCorrupt is wrapped by every error that says that the bytes of a row are
+// not what an encoder of this package wrote.
+var ErrCorrupt = errors.New("corrupt packed row")
+
+func corrupt(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
+}
+
+const (
+	version = 1
+
+	// First byte of a row: the version in the high four bits, these in the
+	// low ones.
+	flagBlocks  = 1 << 0 // more than one block
+	flagRegular = 1 << 1 // inside every block all timestamp deltas are the same
+	flagStart   = 1 << 2 // start timestamps are present
+
+	checksumLen = 4
+
+	// maxBlock is the largest number of samples of a block, unless the block
+	// has no planes at all. It fixes the size of the scratch buffers.
+	maxBlock = 1024
+)
+
+// Kinds: how the integers k of a column follow from the residuals x. See
+// FORMAT.md.
+const (
+	kindLevel  = iota // k[i] = base + x[i]
+	kindDelta         // k[i] = k[i-1] + slope + x[i]
+	kindDelta2        // k[i] = k[i-1] + d[i], d[i] = d[i-1] + x[i]
+	kindLine          // k[i] = base + i*slope + x[i]
+	kindXOR           // k[i] = k[i-1] ^ x[i]
+	numKinds
+)
+
+// The first byte of a column header: kind in bits 0-2, then
+const (
+	headerZigzag     = 1 << 3 // residuals are zigzag encoded
+	headerScaleShift = 4      // decimal scale, bits 4-7
+)
+
+// The second byte: number of planes in bits 0-6, then
+const headerExtended = 1 << 7 // a third byte follows
+
+// The third byte, present only when not zero.
+const (
+	extUnit       = 1 << 0 // residuals are multiples of a unit above 1
+	extExceptions = 1 << 1 // some residuals have bits above the planes
+	extSpecials   = 1 << 2 // some values are given as float64 bits
+	extAll        = extUnit | extExceptions | extSpecials
+)
+
+const (
+	maxScale  = 14 // the largest decimal scale
+	scaleBits = 15 // in place of a scale: k is the bit pattern of the float64
+)
+
+// Plane kinds, two bits each.
+const (
+	planeZero  = iota // no bit is set; nothing is stored
+	planeRaw          // every byte of the plane
+	planeMask         // mask of the non-zero bytes, then those
+	planeMask2        // mask of the non-zero bytes of that mask, those, then the non-zero bytes of the plane
+)
+
+// Codes of special values, two bits each.
+const (
+	specialRaw    = iota // 8 bytes follow
+	specialStale         // staleNaN
+	specialNaN           // normalNaN
+	specialRepeat        // the previous special value of this block again
+)
+
+const (
+	staleNaN  uint64 = 0x7ff0000000000002 // Prometheus' stale marker
+	normalNaN uint64 = 0x7ff8000000000001 // the NaN that strconv and math.NaN give
+)
+
+// pow10 holds the powers of ten that are exact as float64 and small enough to
+// be a scale.
+var pow10 = [maxScale + 1]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func appendChecksum(dst []byte, start int) []byte {
+	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+}
+
+// checked returns row without its checksum, having verified that.
+func checked(row []byte) ([]byte, error) {
+	if len(row) < checksumLen+2 {
+		return nil, corrupt("%d bytes are too few for a row", len(row))
+	}
+	body := row[:len(row)-checksumLen]
+	if got, want := crc32.Checksum(body, castagnoli), binary.BigEndian.Uint32(row[len(body):]); got != want {
+		return nil, corrupt("checksum is %08x, must be %08x", got, want)
+	}
+	return body, nil
+}
+
+func zigzag(x int64) uint64   { return uint64(x<<1) ^ uint64(x>>63) }
+func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
+
+func isSpecialBits(b uint64) bool { return b&^(1<<63) >= math.Float64bits(math.Inf(1)) }
+
+// reader takes values off the front of b. After a read past the end, bad is
+// set and stays set; values read then are zero.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) byte() byte {
+	if len(r.b) == 0 {
+		r.bad = true
+		return 0
+	}
+	x := r.b[0]
+	r.b = r.b[1:]
+	return x
+}
+
+func (r *reader) uvarint() uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 {
+		x := r.b[0]
+		r.b = r.b[1:]
+		return uint64(x)
+	}
+	x, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	r.b = r.b[n:]
+	return x
+}
+
+func (r *reader) varint() int64 { return unzigzag(r.uvarint()) }
+
+func (r *reader) uint64() uint64 {
+	if len(r.b) < 8 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	x := binary.BigEndian.Uint64(r.b)
+	r.b = r.b[8:]
+	return x
+}
+
+// bytes returns the next n bytes, or nil when there are fewer.
+func (r *reader) bytes(n int) []byte {
+	if uint(n) > uint(len(r.b)) {
+		r.bad, r.b = true, nil
+		return nil
+	}
+	x := r.b[:n:n]
+	r.b = r.b[n:]
+	return x
+}
+
+// header is what stands before the blocks of a float row.
+type header struct {
+	flags byte
+	count int // samples in the row
+	block int // samples in every block but the last
+}
+
+func (r *reader) header() (header, error) {
+	var h header
+	first := r.byte()
+	if first>>4 != version {
+		return h, corrupt("format version %d is not known", first>>4)
+	}
+	h.flags = first & 0xf
+	if h.flags&^(flagBlocks|flagRegular|flagStart) != 0 {
+		return h, corrupt("flags %#x are not known", h.flags)
+	}
+	n := r.uvarint()
+	if r.bad {
+		return h, corrupt("header is cut off")
+	}
+	if n == 0 || n > MaxSamples {
+		return h, corrupt("%d samples", n)
+	}
+	h.count, h.block = int(n), int(n)
+	if h.flags&flagBlocks != 0 {
+		b := r.uvarint()
+		if r.bad || b == 0 || b >= n || b > maxBlock {
+			return h, corrupt("blocks of %d samples in a row of %d", b, n)
+		}
+		h.block = int(b)
+	}
+	return h, nil
+}

@@ -1,0 +1,167 @@
+package codec
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// maxExact bounds the integers that values are scaled to: below it every
+// integer is a float64, and the quotient of it and a power of ten is the
+// float64 nearest to the decimal.
+const maxExact = 1 << 53
+
+// decimal returns the integer k with k / 10^scale == v, bit for bit.
+func decimal(v float64, scale int) (int64, bool) {
+	p := pow10[scale]
+	scaled := v * p
+	// Written so that NaN fails.
+	if !(scaled < maxExact && scaled > -maxExact) {
+		return 0, false
+	}
+	k := int64(math.RoundToEven(scaled))
+	return k, math.Float64bits(float64(k)/p) == math.Float64bits(v)
+}
+
+// smallestScale returns the smallest scale of at least from that makes v an
+// integer, or -1.
+func smallestScale(v float64, from int) int {
+	if isSpecialBits(math.Float64bits(v)) || v == 0 && math.Signbit(v) {
+		return -1
+	}
+	for s := from; s <= maxScale; s++ {
+		if math.Abs(v)*pow10[s] >= maxExact {
+			return -1
+		}
+		if _, ok := decimal(v, s); ok {
+			return s
+		}
+	}
+	return -1
+}
+
+// appendValues appends the column of values.
+func (e *Encoder) appendValues(dst []byte, v []float64) []byte {
+	e.special = e.special[:0]
+	if constant(v) {
+		if s := smallestScale(v[0], 0); s >= 0 {
+			k, _ := decimal(v[0], s)
+			return binary.AppendUvarint(append(dst, byte(s)<<headerScaleShift, 0), zigzag(k))
+		}
+		return binary.BigEndian.AppendUint64(append(dst, scaleBits<<headerScaleShift, 0), math.Float64bits(v[0]))
+	}
+	if s := e.toDecimals(v); s >= 0 {
+		return e.appendColumn(dst, len(v), columnValue, s, 0)
+	}
+	e.toBits(v)
+	return e.appendColumn(dst, len(v), columnValue, scaleBits, 0)
+}
+
+// toDecimals fills e.k with v as integers and e.special with the values that
+// are none, and returns the scale. It returns -1 when too many values are no
+// decimals of one scale.
+func (e *Encoder) toDecimals(v []float64) int {
+	allowed := len(v)/32 + 1 // values with too many digits
+	scale := 0
+	for _, x := range v {
+		if s := smallestScale(x, 0); s >= 0 {
+			scale = s
+			break
+		}
+	}
+	for {
+		e.special = e.special[:0]
+		misfits, next := 0, maxScale+1
+		for i, x := range v {
+			k, ok := decimal(x, scale)
+			if !ok {
+				b := math.Float64bits(x)
+				if !isSpecialBits(b) && b != 1<<63 {
+					misfits++
+					if s := smallestScale(x, scale+1); s >= 0 {
+						next = min(next, s)
+					}
+					if misfits > allowed {
+						break
+					}
+				}
+				e.special = append(e.special, special{i, b})
+			}
+			e.k[i] = k
+		}
+		switch {
+		case misfits <= allowed && len(e.special) <= len(v)/4+1 && len(e.special) < len(v):
+			e.fillSpecials(len(v))
+			return scale
+		case misfits <= allowed || next > maxScale:
+			return -1
+		}
+		scale = next
+	}
+}
+
+// toBits fills e.k with the bit patterns of v, and e.special with NaNs and
+// infinities when they are few.
+func (e *Encoder) toBits(v []float64) {
+	e.special = e.special[:0]
+	for i, x := range v {
+		b := math.Float64bits(x)
+		e.k[i] = int64(b)
+		if isSpecialBits(b) {
+			e.special = append(e.special, special{i, b})
+		}
+	}
+	if len(e.special) > len(v)/4+1 || len(e.special) == len(v) {
+		e.special = e.special[:0]
+	}
+	e.fillSpecials(len(v))
+}
+
+// fillSpecials puts integers in the places of special values that cost little:
+// the series goes on as before.
+func (e *Encoder) fillSpecials(n int) {
+	if len(e.special) == 0 {
+		return
+	}
+	next := 0 // first of e.special not yet passed
+	lead := 0 // specials at the very start
+	for lead < len(e.special) && e.special[lead].pos == lead {
+		lead++
+	}
+	if lead < n {
+		for i := range lead {
+			e.k[i] = e.k[lead]
+		}
+	}
+	next = lead
+	for ; next < len(e.special); next++ {
+		i := e.special[next].pos
+		e.k[i] = e.k[i-1]
+		if i >= 2 && (next == 0 || e.special[next-1].pos != i-1) {
+			e.k[i] += e.k[i-1] - e.k[i-2]
+		}
+	}
+}
+
+// appendSpecials appends the list of special values.
+func (e *Encoder) appendSpecials(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(e.special)))
+	next := 0
+	var last uint64
+	for i, s := range e.special {
+		code := specialRaw
+		switch {
+		case s.bits == staleNaN:
+			code = specialStale
+		case s.bits == normalNaN:
+			code = specialNaN
+		case i > 0 && s.bits == last:
+			code = specialRepeat
+		}
+		dst = binary.AppendUvarint(dst, uint64(s.pos-next)<<2|uint64(code))
+		if code == specialRaw {
+			dst = binary.BigEndian.AppendUint64(dst, s.bits)
+		}
+		next, last = s.pos+1, s.bits
+	}
+	return dst
+}
