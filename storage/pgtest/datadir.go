@@ -1,0 +1,225 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/promkeep/promkeep/storage/postgres"
+)
+
+const (
+	// timescaleTemplate is a database with TimescaleDB in it: copying it is faster than creating the extension.
+	timescaleTemplate = "pgtest_timescaledb"
+
+	// templateFormat changes whenever a data directory made by an older version of this package would not do.
+	templateFormat = 1
+
+	prefix = "promkeep-pgtest-"
+)
+
+// installations lists the servers to test on, one per major version, the default one first.
+var installations = sync.OnceValues(func() ([]postgres.Installation, error) {
+	dirs := filepath.SplitList(os.Getenv("PROMKEEP_TEST_PG_BIN"))
+	if dir := os.Getenv("PROMKEEP_TEST_PG18_BIN"); dir != "" {
+		dirs = append(dirs, dir)
+	}
+	if root := moduleRoot(); root != "" {
+		cached, err := filepath.Glob(filepath.Join(root, ".cache", "postgres-*", "bin"))
+		if err != nil {
+			return nil, err
+		}
+		dirs = append(dirs, cached...)
+	}
+	list := postgres.FindAll()
+	for _, dir := range dirs {
+		inst, err := postgres.Find(dir)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, inst)
+	}
+	if len(list) == 0 {
+		_, err := postgres.Find("")
+		return nil, err
+	}
+	seen := map[int]bool{}
+	var distinct []postgres.Installation
+	for _, inst := range list {
+		if !seen[inst.Major] {
+			seen[inst.Major] = true
+			distinct = append(distinct, inst)
+		}
+	}
+	return distinct, nil
+})
+
+// moduleRoot is the directory of the go.mod that governs the working directory, "" outside of a module.
+func moduleRoot() string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return ""
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return ""
+		}
+		dir = parent
+	}
+}
+
+// newDataDir makes a data directory with a cluster in it, copied from a cached one: initdb and creating TimescaleDB
+// take seconds, the copy does not. Its name carries our process ID, so that what a killed test left can be removed.
+func newDataDir(inst postgres.Installation) (dir string, err error) {
+	sweepOnce.Do(sweep)
+	template, err := templateFor(inst)
+	if err != nil {
+		return "", fmt.Errorf("making a template cluster: %w", err)
+	}
+	dir, err = os.MkdirTemp(tempDir(), prefix+strconv.Itoa(os.Getpid())+"-")
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(dir)
+		}
+	}()
+	// The server may run as another user, who must be able to get in.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", err
+	}
+	return dir, copyTree(postgres.ClusterDir(template), postgres.ClusterDir(dir))
+}
+
+func copyTree(from, to string) error {
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("copying a cluster: %w: %s", err, out)
+	}
+	return nil
+}
+
+// tempDir is os.TempDir, unless its path is so private that a server run as another user cannot get in.
+func tempDir() string {
+	dir := os.TempDir()
+	if os.Geteuid() != 0 {
+		return dir
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		fi, err := os.Stat(at)
+		if err != nil || fi.Mode().Perm()&0o001 == 0 {
+			return "/tmp"
+		}
+		if at == filepath.Dir(at) {
+			return dir
+		}
+	}
+}
+
+// templateFor returns a stopped data directory for an installation, making it if no earlier test run has.
+func templateFor(inst postgres.Installation) (string, error) {
+	parent := filepath.Join(tempDir(), prefix+"templates-"+strconv.Itoa(os.Geteuid()))
+	if err := os.Mkdir(parent, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	fi, err := os.Lstat(parent)
+	if err != nil {
+		return "", err
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); !ok || !fi.IsDir() || int(st.Uid) != os.Geteuid() {
+		return "", fmt.Errorf("%s belongs to somebody else", parent)
+	}
+	name, err := templateName(inst)
+	if err != nil {
+		return "", err
+	}
+	template := filepath.Join(parent, name)
+
+	// Test binaries of several packages run at once; one makes the template.
+	lock, err := os.OpenFile(filepath.Join(parent, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(template); err == nil {
+		return template, nil
+	}
+	temp := template + ".new"
+	if err := os.RemoveAll(temp); err != nil {
+		return "", err
+	}
+	if err := makeTemplate(inst, temp); err != nil {
+		return "", err
+	}
+	return template, os.Rename(temp, template)
+}
+
+// templateName tells apart what a template depends on: the exact server and TimescaleDB.
+func templateName(inst postgres.Installation) (string, error) {
+	name := fmt.Sprintf("%d-%s", templateFormat, inst.Version)
+	if inst.HasTimescaleDB {
+		control, err := os.ReadFile(filepath.Join(inst.ShareDir, "extension", "timescaledb.control"))
+		if err != nil {
+			return "", err
+		}
+		for line := range strings.Lines(string(control)) {
+			if key, value, ok := strings.Cut(line, "="); ok && strings.TrimSpace(key) == "default_version" {
+				name += "-timescaledb-" + strings.Trim(strings.TrimSpace(value), "'")
+			}
+		}
+	}
+	return name, nil
+}
+
+func makeTemplate(inst postgres.Installation, dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	srv, err := postgres.Start(ctx, postgres.Options{DataDir: dir, BinDir: inst.BinDir, Logger: logger(), Settings: sharedSettings()})
+	if err != nil {
+		return err
+	}
+	if inst.HasTimescaleDB {
+		err = execAt(ctx, srv.DatabaseURI(postgres.Superuser, "postgres"), "CREATE DATABASE "+timescaleTemplate+" TEMPLATE template0 OWNER promkeep")
+		if err == nil {
+			err = execAt(ctx, srv.DatabaseURI(postgres.Superuser, timescaleTemplate), "CREATE EXTENSION timescaledb")
+		}
+		// TimescaleDB's scheduler connects to every database with the extension; a template must have no sessions.
+		if err == nil {
+			err = execAt(ctx, srv.DatabaseURI(postgres.Superuser, "postgres"), "ALTER DATABASE "+timescaleTemplate+" WITH ALLOW_CONNECTIONS false")
+		}
+	}
+	return errors.Join(err, srv.Stop(ctx))
+}
+
+var sweepOnce sync.Once
+
+// sweep removes data directories of test processes that were killed. Their servers were shut down by the kernel's
+// signal, see postgres.Start.
+func sweep() {
+	dirs, err := filepath.Glob(filepath.Join(tempDir(), prefix+"[0-9]*-*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
+		pid, err := strconv.Atoi(number)
+		if err != nil || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			continue
+		}
+		_ = os.RemoveAll(dir) // another user's stays; so does what cannot be removed, until the next time
+	}
+}

@@ -1,0 +1,155 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/promkeep/promkeep/storage/postgres"
+)
+
+// opTimeout bounds everything this package itself does on a running server.
+const opTimeout = time.Minute
+
+// noTimescale is the reason of skipped tests.
+const noTimescale = "TimescaleDB is not in this server's library directory"
+
+// edition is the kind of a database.
+type edition int
+
+const (
+	plain edition = iota
+	timescale
+	timescaleApache
+)
+
+// DB is a fresh, empty database, dropped when its test ends.
+type DB struct {
+	Name     string
+	URI      string // as the database's owner, an ordinary role
+	SuperURI string // as superuser; for what the test itself looks at or breaks, not for the code under test
+	Major    int    // PostgreSQL's major version, such as 15
+
+	HasTimescaleDB bool // the extension is installed in the database
+	ApacheOnly     bool // of TimescaleDB only what its Apache licence covers works
+
+	Server *Server // the server it is in; do not stop or kill one that was not made by NewServer
+}
+
+// Run runs the body as one subtest per kind of database: "postgres-15" and so on for each installed server,
+// "timescaledb", and with AllEditions "timescaledb-apache". Subtests on servers without TimescaleDB are skipped and
+// say so.
+func Run(t *testing.T, body func(t *testing.T, db *DB), opts ...Option) {
+	t.Helper()
+	o := collect(opts)
+	installations := installed(t)
+	withTimescale := 0
+	for _, inst := range installations {
+		t.Run(fmt.Sprintf("postgres-%d", inst.Major), func(t *testing.T) { body(t, sharedDB(t, inst, plain)) })
+	}
+	for _, inst := range installations {
+		if !inst.HasTimescaleDB {
+			continue
+		}
+		suffix := ""
+		if withTimescale++; withTimescale > 1 {
+			suffix = fmt.Sprintf("-on-%d", inst.Major)
+		}
+		t.Run("timescaledb"+suffix, func(t *testing.T) { body(t, sharedDB(t, inst, timescale)) })
+		if o.allEditions {
+			t.Run("timescaledb-apache"+suffix, func(t *testing.T) { body(t, sharedDB(t, inst, timescaleApache)) })
+		}
+	}
+	if withTimescale == 0 {
+		t.Run("timescaledb", func(t *testing.T) { t.Skip(noTimescale) })
+	}
+}
+
+// New returns a fresh database without extensions on the default server, or what the options ask for.
+func New(t testing.TB, opts ...Option) *DB {
+	t.Helper()
+	o := collect(opts)
+	for _, inst := range installed(t) {
+		if o.edition == plain || inst.HasTimescaleDB {
+			return sharedDB(t, inst, o.edition)
+		}
+	}
+	t.Skip(noTimescale)
+	return nil
+}
+
+func sharedDB(t testing.TB, inst postgres.Installation, ed edition) *DB {
+	t.Helper()
+	if !mainRuns.Load() {
+		t.Fatal("pgtest: shared servers need somebody to stop them: add func TestMain(m *testing.M) { pgtest.Main(m) }")
+	}
+	s, err := shared.server(inst, ed == timescaleApache)
+	if err != nil {
+		t.Fatalf("pgtest: %s", err)
+	}
+	return s.newDB(t, ed)
+}
+
+// installed are the servers on the machine, the default one first.
+func installed(t testing.TB) []postgres.Installation {
+	t.Helper()
+	list, err := installations()
+	if err != nil {
+		t.Fatalf("run make deps: %s", err)
+	}
+	return list
+}
+
+var databaseNumber atomic.Uint64
+
+// newDB makes a database on a running server.
+func (s *Server) newDB(t testing.TB, ed edition) *DB {
+	t.Helper()
+	name := fmt.Sprintf("test_%d_%d", os.Getpid(), databaseNumber.Add(1))
+	template := "template0"
+	if ed != plain {
+		template = timescaleTemplate
+	}
+	if err := s.exec(fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER promkeep", name, template)); err != nil {
+		t.Fatalf("pgtest: making a database: %s", err)
+	}
+	t.Cleanup(func() {
+		if s.down() {
+			return // the test stopped its server: nothing to drop it from
+		}
+		if err := s.exec(fmt.Sprintf("DROP DATABASE IF EXISTS %s WITH (FORCE)", name)); err != nil {
+			t.Errorf("pgtest: dropping the test's database: %s", err)
+		}
+	})
+	return &DB{
+		Name: name, URI: s.uri("promkeep", name), SuperURI: s.uri(postgres.Superuser, name), Major: s.inst.Major,
+		HasTimescaleDB: ed != plain, ApacheOnly: ed != plain && s.apache, Server: s,
+	}
+}
+
+// exec runs statements, each in a transaction of its own, as superuser.
+func (s *Server) exec(sql ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
+	defer cancel()
+	return execAt(ctx, s.uri(postgres.Superuser, "postgres"), sql...)
+}
+
+func execAt(ctx context.Context, uri string, sql ...string) error {
+	conn, err := pgx.Connect(ctx, uri)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, stmt := range sql {
+		if _, err := conn.Exec(ctx, stmt, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return fmt.Errorf("%s: %w", strings.TrimSpace(stmt), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,2 @@
+-- TimescaleDB wants this to be the first statement of a session.
+ALTER EXTENSION timescaledb UPDATE;
