@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/promkeep/promkeep/storage/postgres"
 )
@@ -152,4 +153,20 @@ func execAt(ctx context.Context, uri string, sql ...string) error {
 		}
 	}
 	return nil
+}
+
+// Pool returns a connection pool to the database as its owner, closed when the test ends.
+func (db *DB) Pool(t testing.TB) *pgxpool.Pool { return newPool(t, db.URI) }
+
+// SuperPool is Pool as superuser.
+func (db *DB) SuperPool(t testing.TB) *pgxpool.Pool { return newPool(t, db.SuperURI) }
+
+func newPool(t testing.TB, uri string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), uri)
+	if err != nil {
+		t.Fatalf("pgtest: %s", err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
 }
