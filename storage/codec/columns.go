@@ -45,7 +45,7 @@ func (c *Columns) DecodeRange(row []byte, mint, maxt int64) error {
 		return err
 	}
 	r := reader{b: body}
-	h, err := r.header()
+	h, err := r.floatHeader()
 	if err != nil {
 		return err
 	}
@@ -175,26 +175,31 @@ func (c *Columns) decodeBlock(r *reader, flags byte, n int, first, mint, maxt in
 	return nil
 }
 
-// Count returns the number of samples that a row says it has, and looks at
+// Count returns the number of samples that a row, of any encoding, says it has, and looks at
 // nothing else: not at the checksum either.
 func Count(row []byte) (int, error) {
 	r := reader{b: row}
-	h, err := r.header()
+	h, err := r.anyHeader()
 	return h.count, err
 }
 
-// Bounds returns the first and the last timestamp of a row, in ms. It decodes
-// at most the timestamps of one block.
+// Bounds returns the first and the last timestamp of a row of any encoding, in
+// ms. It decodes at most the timestamps of one block of floats.
 func Bounds(row []byte) (mint, maxt int64, err error) {
 	body, err := checked(row)
 	if err != nil {
 		return 0, 0, err
 	}
+	if body[0]&flagHistogram != 0 {
+		return histogramBounds(row)
+	}
 	r := reader{b: body}
-	h, err := r.header()
+	h, err := r.floatHeader()
 	if err != nil {
 		return 0, 0, err
 	}
+	c := boundsColumns.Get().(*Columns)
+	defer boundsColumns.Put(c)
 	it := blockIterator{r: &r, h: h}
 	for it.next() {
 		if it.done == it.count {
@@ -203,8 +208,6 @@ func Bounds(row []byte) (mint, maxt int64, err error) {
 		if it.hasNext {
 			continue
 		}
-		c := boundsColumns.Get().(*Columns)
-		defer boundsColumns.Put(c)
 		c.T = slices.Grow(c.T[:0], it.count)[:it.count]
 		if err := c.scratch.decodeTimes(&it.body, h.flags, c.T, it.first); err != nil {
 			return 0, 0, err

@@ -59,6 +59,9 @@ const (
 	flagRegular = 1 << 1 // inside every block all timestamp deltas are the same
 	flagStart   = 1 << 2 // start timestamps are present
 
+	// The row holds histograms. None of the above is then set.
+	flagHistogram = 1 << 3
+
 	checksumLen = 4
 
 	// maxBlock is the largest number of samples of a block, unless the block
@@ -202,37 +205,55 @@ func (r *reader) bytes(n int) []byte {
 	return x
 }
 
-// header is what stands before the blocks of a float row.
+// header is what stands before the samples of a row.
 type header struct {
 	flags byte
 	count int // samples in the row
 	block int // samples in every block but the last
 }
 
-func (r *reader) header() (header, error) {
+// anyHeader reads what the rows of every encoding begin with.
+func (r *reader) anyHeader() (header, error) {
 	var h header
 	first := r.byte()
-	if first>>4 != version {
-		return h, corrupt("format version %d is not known", first>>4)
-	}
-	h.flags = first & 0xf
-	if h.flags&^(flagBlocks|flagRegular|flagStart) != 0 {
-		return h, corrupt("flags %#x are not known", h.flags)
-	}
 	n := r.uvarint()
 	if r.bad {
 		return h, corrupt("header is cut off")
 	}
+	if first>>4 != version {
+		return h, corrupt("format version %d is not known", first>>4)
+	}
 	if n == 0 || n > MaxSamples {
 		return h, corrupt("%d samples", n)
 	}
-	h.count, h.block = int(n), int(n)
+	h.flags, h.count, h.block = first&0xf, int(n), int(n)
+	return h, nil
+}
+
+// floatHeader reads the header of a row of floats.
+func (r *reader) floatHeader() (header, error) {
+	h, err := r.anyHeader()
+	if err != nil {
+		return h, err
+	}
+	if h.flags&flagHistogram != 0 {
+		return h, corrupt("not a row of floats: flags %#x", h.flags)
+	}
 	if h.flags&flagBlocks != 0 {
 		b := r.uvarint()
-		if r.bad || b == 0 || b >= n || b > maxBlock {
-			return h, corrupt("blocks of %d samples in a row of %d", b, n)
+		if r.bad || b == 0 || b >= uint64(h.count) || b > maxBlock {
+			return h, corrupt("blocks of %d samples in a row of %d", b, h.count)
 		}
 		h.block = int(b)
 	}
 	return h, nil
+}
+
+// histogramHeader reads the header of a row of histograms.
+func (r *reader) histogramHeader() (header, error) {
+	h, err := r.anyHeader()
+	if err == nil && h.flags != flagHistogram {
+		err = corrupt("not a row of histograms: flags %#x", h.flags)
+	}
+	return h, err
 }
