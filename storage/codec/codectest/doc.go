@@ -1,0 +1,6 @@
+// Package codectest makes series that look like those of node_exporter,
+// cAdvisor and instrumented Go programs, for benchmarks and tests of whatever
+// stores samples. The same seed always gives the same samples.
+//
+// It must not know how samples are encoded.
+package codectest
