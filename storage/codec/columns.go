@@ -25,6 +25,8 @@ type scratch struct {
 	planes [64][maxBlock / 8]byte
 	x      [maxBlock]uint64
 	ints   [maxBlock]int64
+
+	presence [maxBlock / 8]byte
 }
 
 // Reset drops all samples and keeps the memory.

@@ -17,8 +17,10 @@ type column struct {
 	unit   uint64
 }
 
-// columnHeader reads the header of a column up to its planes. The base is read
-// unless the column holds timestamps.
+// flat reports whether all residuals are zero and nothing is stored of them.
+func (c *column) flat() bool { return c.width == 0 && c.ext&(extExceptions|extSparse) == 0 }
+
+// columnHeader reads the header of a column up to its planes.
 func (r *reader) columnHeader(col columnType, n int) (column, error) {
 	head, width := r.byte(), r.byte()
 	c := column{
@@ -41,7 +43,6 @@ func (r *reader) columnHeader(col columnType, n int) (column, error) {
 		return c, corrupt("column of timestamps with a scale or special values")
 	}
 	switch {
-	case col == columnTime:
 	case c.scale == scaleBits:
 		c.base = int64(r.uint64())
 	default:
@@ -56,7 +57,7 @@ func (r *reader) columnHeader(col columnType, n int) (column, error) {
 	if r.bad {
 		return c, corrupt("column header is cut off")
 	}
-	if n > maxBlock && (c.width > 0 || c.ext&extExceptions != 0) {
+	if n > maxBlock && !c.flat() {
 		return c, corrupt("block of %d samples with planes", n)
 	}
 	return c, nil
@@ -69,7 +70,7 @@ func (s *scratch) decodeTimes(r *reader, flags byte, t []int64, first int64) err
 		if err != nil {
 			return err
 		}
-		c.base = first
+		c.base += first
 		if err := s.decodeInts(r, c, t); err != nil {
 			return err
 		}
@@ -113,7 +114,7 @@ func (s *scratch) decodeStarts(r *reader, st []int64, first int64) error {
 
 // decodeInts reads the rest of a column into k.
 func (s *scratch) decodeInts(r *reader, c column, k []int64) error {
-	if c.width == 0 && c.ext&extExceptions == 0 {
+	if c.flat() {
 		c.fill(k)
 		return nil
 	}
@@ -190,7 +191,7 @@ func (s *scratch) decodeValues(r *reader, v []float64) error {
 	if err != nil {
 		return err
 	}
-	if c.width == 0 && c.ext&extExceptions == 0 && !(hasSlope(c.kind) && c.slope != 0) {
+	if c.flat() && !(hasSlope(c.kind) && c.slope != 0) {
 		x := math.Float64frombits(uint64(c.base))
 		if c.scale != scaleBits {
 			x = float64(c.base) / pow10[c.scale]

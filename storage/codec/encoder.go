@@ -15,13 +15,14 @@ const encodeBlock = 512
 // keeps scratch memory between rows, about 50 KiB, and must not be used by two
 // goroutines at once.
 type Encoder struct {
-	k       [maxBlock]int64  // the integers of the column at hand
-	x       [maxBlock]uint64 // residuals of the best plan so far
-	try     [maxBlock]uint64 // residuals of the plan being tried
-	best    *[maxBlock]uint64
-	trial   *[maxBlock]uint64
-	planes  [64][maxBlock / 8]byte
-	special []special
+	k        [maxBlock]int64  // the integers of the column at hand
+	x        [maxBlock]uint64 // residuals of the best plan so far
+	try      [maxBlock]uint64 // residuals of the plan being tried
+	best     *[maxBlock]uint64
+	trial    *[maxBlock]uint64
+	planes   [64][maxBlock / 8]byte
+	presence [maxBlock / 8]byte
+	special  []special
 }
 
 type special struct {
@@ -133,7 +134,7 @@ func (e *Encoder) appendBlock(dst []byte, flags byte, t0 int64, first uint64, t 
 			dst = binary.AppendUvarint(dst, uint64(t[1]-t[0]))
 		}
 	} else {
-		dst = e.appendInts(dst, t, columnTime, 0)
+		dst = e.appendInts(dst, t, columnTime, t0)
 	}
 	if st != nil {
 		dst = e.appendInts(dst, st, columnStart, t0)

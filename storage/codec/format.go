@@ -94,7 +94,8 @@ const (
 	extUnit       = 1 << 0 // residuals are multiples of a unit above 1
 	extExceptions = 1 << 1 // some residuals have bits above the planes
 	extSpecials   = 1 << 2 // some values are given as float64 bits
-	extAll        = extUnit | extExceptions | extSpecials
+	extSparse     = 1 << 3 // only the residuals that are not zero are stored
+	extAll        = extUnit | extExceptions | extSpecials | extSparse
 )
 
 const (

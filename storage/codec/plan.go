@@ -11,8 +11,8 @@ import (
 type columnType int
 
 const (
-	columnTime  columnType = iota // base is the first timestamp of the block, not stored again
-	columnStart                   // base is stored relative to that
+	columnTime  columnType = iota // base is stored relative to the first timestamp of the block
+	columnStart                   // likewise
 	columnValue
 )
 
@@ -23,8 +23,9 @@ type plan struct {
 	base   int64 // in units, relative to the first k; the whole first k for kindXOR
 	slope  int64 // in units
 	unit   uint64
-	cost   int // bytes, estimated
-	width  int // planes
+	cost   int  // bytes, estimated
+	width  int  // planes
+	sparse bool // store only the residuals that are not zero, less one
 }
 
 // appendInts appends a column of timestamps. t0 is what its base is relative to.
@@ -50,6 +51,9 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 		head |= headerZigzag
 	}
 	u := e.best[:n]
+	if p.sparse {
+		u = e.compact(u)
+	}
 	exceptions := 0
 	if p.width < 64 {
 		for _, x := range u {
@@ -68,6 +72,9 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 	if len(e.special) > 0 {
 		ext |= extSpecials
 	}
+	if p.sparse {
+		ext |= extSparse
+	}
 	if ext != 0 {
 		dst = append(dst, head, byte(p.width)|headerExtended, ext)
 	} else {
@@ -78,7 +85,6 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 		base += p.base * int64(p.unit)
 	}
 	switch {
-	case col == columnTime:
 	case scale == scaleBits:
 		dst = binary.BigEndian.AppendUint64(dst, uint64(base))
 	default:
@@ -89,6 +95,13 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 	}
 	if p.unit > 1 {
 		dst = binary.AppendUvarint(dst, p.unit)
+	}
+	if p.sparse {
+		at := len(dst)
+		dst = append(dst, 0)
+		var kind byte
+		dst, kind = appendPlane(dst, e.presence[:(n+7)/8])
+		dst[at] = kind
 	}
 	dst = e.appendPlanes(dst, u, p.width)
 	if exceptions > 0 {
@@ -108,6 +121,21 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 	return dst
 }
 
+// compact moves the residuals that are not zero, less one, to the front of u
+// and returns them. It notes in e.presence where they were.
+func (e *Encoder) compact(u []uint64) []uint64 {
+	clear(e.presence[:(len(u)+7)/8])
+	m := 0
+	for i, x := range u {
+		if x != 0 {
+			e.presence[i/8] |= 1 << (i % 8)
+			u[m] = x - 1
+			m++
+		}
+	}
+	return u[:m]
+}
+
 func hasSlope(kind int) bool { return kind == kindDelta || kind == kindDelta2 || kind == kindLine }
 
 // choose finds the cheapest plan for k and leaves its residuals in e.best. It
@@ -122,14 +150,22 @@ func (e *Encoder) choose(k []int64, col columnType, scale int) plan {
 	}
 	unit := divide(k)
 
-	step := e.median(k, 1)
+	step := int64(0)
+	if n > 1 {
+		step = median(n-1, func(i int) int64 { return k[i+1] - k[i] })
+	}
 	if col == columnTime {
 		e.tryDelta(k, unit, step, true, &best)
 		if best.cost > 4 {
+			// The median of the steps is right when some are longer, the mean
+			// when all are a little off.
 			e.tryLine(k, unit, step, &best)
+			if mean := roundedMean(k); mean != step {
+				e.tryLine(k, unit, mean, &best)
+			}
 		}
 	} else {
-		e.tryLevel(k, unit, e.median(k, 0), true, &best)
+		e.tryLevel(k, unit, median(n, func(i int) int64 { return k[i] }), true, &best)
 		e.tryDelta(k, unit, step, true, &best)
 		if best.cost > 4 {
 			least, leastStep := k[0], int64(0)
@@ -206,26 +242,21 @@ func gcd(a, b uint64) uint64 {
 	return a
 }
 
-// median returns about the median of the differences of the given order (0 or
-// 1) of k, judged by a few of them.
-func (e *Encoder) median(k []int64, order int) int64 {
+// roundedMean returns the mean difference of neighbours, at least two.
+func roundedMean(k []int64) int64 {
+	n := int64(len(k) - 1)
+	return (k[n] - k[0] + n/2) / n
+}
+
+// median returns about the median of n integers, judged by a few of them.
+func median(n int, at func(i int) int64) int64 {
 	var buf [15]int64
-	s := buf[:0]
-	m := len(k) - order
-	if m <= 0 {
-		return 0
-	}
-	c := min(m, len(buf))
-	for j := range c {
-		i := order + j*m/c
-		if order == 1 {
-			s = append(s, k[i]-k[i-1])
-		} else {
-			s = append(s, k[i])
-		}
+	s := buf[:min(n, len(buf))]
+	for j := range s {
+		s[j] = at(j * n / len(s))
 	}
 	slices.Sort(s)
-	return s[c/2]
+	return s[len(s)/2]
 }
 
 func (e *Encoder) tryLevel(k []int64, unit uint64, base int64, zz bool, best *plan) {
@@ -268,7 +299,11 @@ func (e *Encoder) tryLine(k []int64, unit uint64, slope int64, best *plan) {
 		u[i] = uint64(x - line)
 		line += slope
 	}
-	e.offer(plan{kind: kindLine, zigzag: true, slope: slope, unit: unit}, len(k), best)
+	base := median(len(k), func(i int) int64 { return int64(u[i]) })
+	for i := range u {
+		u[i] -= uint64(base)
+	}
+	e.offer(plan{kind: kindLine, zigzag: true, base: base, slope: slope, unit: unit}, len(k), best)
 }
 
 func (e *Encoder) tryXOR(k []int64, best *plan) {
@@ -307,6 +342,15 @@ func (e *Encoder) offer(p plan, n int, best *plan) {
 		}
 	}
 	p.cost, p.width = estimate(&lens, n)
+	if zeros := int(lens[0]); zeros > n/4 && p.width > 1 {
+		// One plane of presence, and the rest as if there were no zeros.
+		m := n - zeros
+		lens[0] = 0
+		c, w := estimate(&lens, m)
+		if c += 2 + int(planeCost(int32(m), int32(n))>>10); c < p.cost {
+			p.cost, p.width, p.sparse = c, w, true
+		}
+	}
 	if hasSlope(p.kind) {
 		p.cost++
 	}
@@ -334,6 +378,24 @@ var filled8, filled64 = func() (f8, f64 [65]int32) {
 	return f8, f64
 }()
 
+// planeCost estimates the size in 1/1024 bytes of a plane of n bits of which
+// some are set.
+func planeCost(ones, n int32) int32 {
+	groups := (n + 7) / 8
+	masks := (groups + 7) / 8
+	masks2 := (masks + 7) / 8
+	q := ones * 64 / n
+	nonzero, mask := ones<<10, ones<<10
+	if q > 0 {
+		nonzero = min(nonzero, groups*filled8[q])
+		mask = min(mask, masks*filled64[q])
+	} else {
+		nonzero = min(nonzero, groups<<10)
+		mask = min(mask, masks<<10)
+	}
+	return min(groups<<10, masks<<10+nonzero, masks2<<10+mask+nonzero)
+}
+
 // estimate returns about how many bytes n residuals take, and in how many
 // planes, given how many residuals have which length in bits.
 func estimate(lens *[65]int32, n int) (cost, width int) {
@@ -344,44 +406,23 @@ func estimate(lens *[65]int32, n int) (cost, width int) {
 	if top == 0 {
 		return 0, 0
 	}
-	groups := int32(n+7) / 8
-	masks := (groups + 7) / 8
-	masks2 := (masks + 7) / 8
-
-	// Cost of the planes below p, in 1/1024 bytes.
-	var below [65]int32
 	var above [65]int32 // residuals longer than p bits
-	above[64] = 0
-	for p := 63; p >= 0; p-- {
+	for p := top - 1; p >= 0; p-- {
 		above[p] = above[p+1] + lens[p+1]
 	}
+	// Cost of the planes below p, in 1/1024 bytes, two bits for the kind of
+	// each. The highest bit of a residual is set, half of the others are.
+	var below [65]int32
 	for p := range top {
-		ones := lens[p+1] + above[p+1]/2
-		if ones == 0 && above[p] > 0 {
-			ones = 1
-		}
-		nonzero := min(groups*filled8[ones*64/int32(n)], ones*1024)
-		if ones*64 < int32(n) {
-			nonzero = ones * 1024
-		}
-		mask := min(masks*filled64[ones*64/int32(n)], nonzero)
-		if ones*64 < int32(n) {
-			mask = min(masks*1024, nonzero)
-		}
-		c := min(groups<<10, nonzero+masks<<10, nonzero+mask+masks2<<10)
-		below[p+1] = below[p] + c + 256
+		ones := max(1, lens[p+1]+above[p+1]/2)
+		below[p+1] = below[p] + planeCost(ones, int32(n)) + 256
 	}
 	best := below[top]
 	width = top
-	exceptions := int32(0) // cost
-	for w := top - 1; w >= 0; w-- {
-		count := above[w]
-		if count*8 > int32(n) {
-			break
-		}
-		// Every exception that is there gets longer by one bit: a byte per
-		// seven, and two bytes for a new one.
-		exceptions = 2 << 10
+	for w := top - 1; w >= 0 && above[w]*8 <= int32(n); w-- {
+		// A list of exceptions costs two bytes, an exception one and a byte for
+		// every seven bits.
+		exceptions := int32(2 << 10)
 		for b := w + 1; b <= top; b++ {
 			exceptions += lens[b] << 10 * int32(1+(b-w+6)/7)
 		}

@@ -2,8 +2,40 @@ package codec
 
 import "math/bits"
 
-// residuals reads planes and exceptions into s.x[:n].
+// residuals reads the residuals of a column into s.x[:n].
 func (s *scratch) residuals(r *reader, c column, n int) error {
+	if c.ext&extSparse == 0 {
+		return s.dense(r, c, n)
+	}
+	kind := r.byte()
+	presence := s.presence[:(n+7)/8]
+	if r.bad || kind > planeMask2 || !r.plane(presence, kind) {
+		return corrupt("presence of residuals is cut off or malformed")
+	}
+	m := 0
+	for _, b := range presence {
+		m += bits.OnesCount8(b)
+	}
+	if n%8 != 0 && presence[n/8]>>(n%8) != 0 {
+		return corrupt("presence of residuals outside of their block")
+	}
+	if err := s.dense(r, c, m); err != nil {
+		return err
+	}
+	x := s.x[:n]
+	for i := n - 1; i >= 0; i-- {
+		if presence[i/8]>>(i%8)&1 == 0 {
+			x[i] = 0
+			continue
+		}
+		m--
+		x[i] = x[m] + 1
+	}
+	return nil
+}
+
+// dense reads planes and exceptions into s.x[:n].
+func (s *scratch) dense(r *reader, c column, n int) error {
 	groups := (n + 7) / 8
 	kinds := r.bytes((c.width + 3) / 4)
 	if r.bad {
