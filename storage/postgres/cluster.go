@@ -134,6 +134,11 @@ func maxSocketPath() int {
 func makeSocketDir(dataDir, clusterName string, as account, log *slog.Logger) (string, error) {
 	dir := filepath.Join(dataDir, "run")
 	if len(filepath.Join(dir, socketName)) <= maxSocketPath() {
+		if exists(dir) { // it may be from a time when promkeep was started by another user
+			if err := as.ownTree(dir); err != nil {
+				return "", err
+			}
+		}
 		return dir, privateDir(dir, as)
 	}
 	var failed []error

@@ -172,7 +172,10 @@ func (o orphans) clear(ctx context.Context) error {
 		// Another program has the number now, as happens after a restart of a container: PostgreSQL would take it for
 		// a server.
 		o.log.Info("Removing the stale postmaster.pid of a server that is gone", "server_pid", f.pid)
-		return os.Remove(filepath.Join(o.clusterDir, "postmaster.pid"))
+		err := os.Remove(filepath.Join(o.clusterDir, "postmaster.pid"))
+		if !errors.Is(err, fs.ErrNotExist) { // a server that was just ending removes it itself
+			return err
+		}
 	}
 	return nil
 }

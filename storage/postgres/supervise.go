@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -49,30 +50,44 @@ func (pm *postmaster) signal(sig syscall.Signal) { _ = pm.process.Signal(sig) }
 func (s *Server) run(ctx context.Context) error {
 	launched := make(chan error)
 	go s.supervise(launched)
-	err := <-launched
+	if err := <-launched; err != nil {
+		<-s.done
+		return err
+	}
+	pm := s.current
+	err := s.waitReady(ctx, pm)
 	if err == nil {
-		if err = s.waitReady(ctx, s.current); err == nil {
-			err = s.bootstrap(ctx)
-		}
+		err = s.bootstrap(ctx)
+	}
+	if err == nil && s.establish() {
+		return nil
+	}
+	var said string
+	if pm.hasExited() {
+		<-s.done // its last words are read by then
+		said = s.logs.lastMessages()
 		if err == nil {
-			s.mu.Lock()
-			s.established = !s.current.hasExited()
-			established := s.established
-			s.mu.Unlock()
-			if established {
-				return nil
-			}
-			err = s.exitError(s.current)
+			err = s.exitError(pm)
 		}
+	} else {
+		said = s.logs.lastMessages() // later ones are about the shutdown
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), immediateShutdown)
 		defer cancel()
 		_ = s.Stop(stop) // the error that counts is err
+		<-s.done
 	}
-	<-s.done
-	if last := s.logs.lastMessages(); last != "" {
-		err = fmt.Errorf("%w\nPostgreSQL's last messages:\n%s", err, last)
+	if said != "" {
+		err = fmt.Errorf("%w\nPostgreSQL's last messages:\n%s", err, said)
 	}
 	return err
+}
+
+// establish makes every later end of the server a failure to recover from. It returns false when it has ended already.
+func (s *Server) establish() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.established = !s.current.hasExited()
+	return s.established
 }
 
 // supervise starts the server process and, once Start has succeeded, starts it again whenever it dies. It reports the
@@ -83,6 +98,7 @@ func (s *Server) supervise(launched chan<- error) {
 	defer close(s.done)
 	defer s.lock.unlock()
 	defer s.logs.close(logGrace)
+	defer s.removeSocketDir()
 
 	cmd, err := s.launch()
 	launched <- err
@@ -100,6 +116,16 @@ func (s *Server) supervise(launched chan<- error) {
 		}
 		s.log.Error("The PostgreSQL server died: starting it again", "err", s.exitError(pm), "delay", backoff)
 		cmd, backoff = s.relaunch(backoff)
+	}
+}
+
+// removeSocketDir leaves nothing outside of the data directory.
+func (s *Server) removeSocketDir() {
+	if filepath.Dir(s.socketDir) == s.opts.DataDir {
+		return
+	}
+	if err := os.RemoveAll(s.socketDir); err != nil {
+		s.log.Warn("Removing PostgreSQL's socket directory failed", "err", err)
 	}
 }
 
