@@ -1,0 +1,13 @@
+-- The long-term store on any PostgreSQL: native range partitions by day of the first sample.
+CREATE TABLE _promkeep.chunk (
+    series_id int8 NOT NULL,
+    start     int8 NOT NULL,
+    "end"     int8 NOT NULL,
+    n         int4 NOT NULL,
+    version   int4 NOT NULL,
+    encoding  int2 NOT NULL,
+    data      bytea NOT NULL
+) PARTITION BY RANGE (start);
+ALTER TABLE _promkeep.chunk ALTER COLUMN data SET STORAGE EXTERNAL;
+CREATE INDEX chunk_series ON _promkeep.chunk (series_id, start);
+INSERT INTO _promkeep.setting VALUES ('layout', 'plain');

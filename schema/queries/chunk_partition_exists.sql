@@ -1,0 +1,1 @@
+SELECT to_regclass('_promkeep.chunk_{{day}}') IS NOT NULL

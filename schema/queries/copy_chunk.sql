@@ -1,0 +1,1 @@
+COPY _promkeep.chunk (series_id, start, "end", n, version, encoding, data) FROM STDIN BINARY

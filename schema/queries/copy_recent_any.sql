@@ -1,0 +1,1 @@
+COPY _promkeep.recent (part, series_id, start, "end", n, version, encoding, data) FROM STDIN BINARY

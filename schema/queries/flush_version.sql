@@ -1,0 +1,1 @@
+UPDATE _promkeep.leader SET flush_version = $1

@@ -1,0 +1,1 @@
+SELECT value FROM _promkeep.setting WHERE name = $1

@@ -1,0 +1,1 @@
+SELECT id, value FROM _promkeep.label WHERE name = $1

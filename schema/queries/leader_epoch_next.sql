@@ -1,0 +1,1 @@
+UPDATE _promkeep.leader SET epoch = epoch + 1 RETURNING epoch

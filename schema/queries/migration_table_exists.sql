@@ -1,0 +1,1 @@
+SELECT to_regclass('_promkeep_migration.applied') IS NOT NULL

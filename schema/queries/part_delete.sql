@@ -1,0 +1,1 @@
+DELETE FROM _promkeep.part WHERE id = $1

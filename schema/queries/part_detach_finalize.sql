@@ -1,0 +1,1 @@
+ALTER TABLE _promkeep.recent DETACH PARTITION _promkeep.recent_{{part}} FINALIZE

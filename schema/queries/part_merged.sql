@@ -1,0 +1,1 @@
+SELECT id FROM _promkeep.part WHERE merged_upto = 9223372036854775807 ORDER BY id

@@ -1,0 +1,1 @@
+DELETE FROM _promkeep.log_segment WHERE id < $1 AND sealed

@@ -1,0 +1,4 @@
+-- By metric and time, in hours since 1970.
+SELECT s.id, s.labels FROM unnest($1::int8[]) AS m (id)
+JOIN _promkeep.series s ON s.id >= m.id << 37 AND s.id < (m.id + 1) << 37
+WHERE s.started <= $2 AND (s.ended IS NULL OR s.ended >= $3)

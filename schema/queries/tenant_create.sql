@@ -1,0 +1,1 @@
+INSERT INTO _promkeep.tenant (name) VALUES ($1) ON CONFLICT DO NOTHING

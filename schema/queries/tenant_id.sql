@@ -1,0 +1,1 @@
+SELECT id FROM _promkeep.tenant WHERE name = $1

@@ -1,0 +1,1 @@
+SELECT count(*) > 0 FROM pg_available_extensions WHERE name = 'timescaledb'

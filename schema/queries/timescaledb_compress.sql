@@ -1,0 +1,1 @@
+SELECT compress_chunk($1::regclass)

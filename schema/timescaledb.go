@@ -1,0 +1,133 @@
+package schema
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// TimescaleDBMode says whether TimescaleDB is used: "auto" where the database has it, "on" or an error, "off" never.
+type TimescaleDBMode string
+
+// The modes.
+const (
+	TimescaleDBAuto TimescaleDBMode = "auto"
+	TimescaleDBOn   TimescaleDBMode = "on"
+	TimescaleDBOff  TimescaleDBMode = "off"
+)
+
+// Edition says which TimescaleDB a database has.
+type Edition string
+
+// The editions.
+const (
+	EditionNone      Edition = ""          // no extension in this database
+	EditionApache    Edition = "apache"    // hypertables and drop_chunks
+	EditionCommunity Edition = "community" // the columnstore as well
+)
+
+// The layouts of the long-term store.
+const (
+	LayoutPlain       = "plain"
+	LayoutTimescaleDB = "timescaledb"
+)
+
+func detectTimescaleDB(ctx context.Context, conn *pgx.Conn) (Edition, error) {
+	var license *string
+	err := conn.QueryRow(ctx, TimescaleDBLicense).Scan(&license)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return EditionNone, nil
+	case err != nil:
+		return EditionNone, explain(err)
+	case license != nil && *license == "timescale":
+		return EditionCommunity, nil
+	default:
+		return EditionApache, nil
+	}
+}
+
+// ensureLayout creates the long-term store in the layout that fits, once. A store that began on plain PostgreSQL stays
+// plain when TimescaleDB is added later: both are read and written by the same queries.
+func ensureLayout(ctx context.Context, conn *pgx.Conn, mode TimescaleDBMode, st *Status, logger *slog.Logger) error {
+	if mode != TimescaleDBOff && st.TimescaleDB == EditionNone {
+		if err := createExtension(ctx, conn, mode, st); err != nil {
+			return err
+		}
+	}
+	if st.Layout == LayoutTimescaleDB {
+		if st.TimescaleDB == EditionNone {
+			return errors.New("the long-term store is a TimescaleDB hypertable, but the extension is missing: install it on the server again")
+		}
+		return nil
+	}
+	if st.Layout == LayoutPlain {
+		if mode == TimescaleDBOn {
+			return errors.New("the long-term store of this database is laid out for plain PostgreSQL: start with --db.timescaledb=auto to go on using it")
+		}
+		return nil
+	}
+	st.Layout = LayoutPlain
+	if mode != TimescaleDBOff && st.TimescaleDB != EditionNone {
+		st.Layout = LayoutTimescaleDB
+	}
+	logger.Info("creating the long-term store", "layout", st.Layout, "timescaledb", st.TimescaleDB)
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		files := []string{layoutPlain}
+		if st.Layout == LayoutTimescaleDB {
+			files = []string{layoutTimescaleDB}
+			if st.TimescaleDB == EditionCommunity {
+				files = append(files, layoutTimescaleDBColumnstore)
+			}
+		}
+		for _, sql := range files {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("layout %s: %w", st.Layout, explain(err))
+	}
+	return nil
+}
+
+// createExtension adds TimescaleDB to the database if the server has it and the role may: it often may not, and then
+// plain PostgreSQL serves.
+func createExtension(ctx context.Context, conn *pgx.Conn, mode TimescaleDBMode, st *Status) error {
+	if st.Layout == "" {
+		var available bool
+		if err := conn.QueryRow(ctx, TimescaleDBAvailable).Scan(&available); err != nil {
+			return explain(err)
+		}
+		if available {
+			_, err := conn.Exec(ctx, TimescaleDBCreate)
+			if err == nil {
+				st.TimescaleDB, err = detectTimescaleDB(ctx, conn)
+				return err
+			}
+			var pg *pgconn.PgError
+			if !errors.As(err, &pg) {
+				return err
+			}
+			if mode == TimescaleDBOn {
+				return fmt.Errorf("--db.timescaledb=on, but the extension cannot be created: %w: run CREATE EXTENSION timescaledb as a superuser in this database", err)
+			}
+		}
+	}
+	if mode == TimescaleDBOn && st.TimescaleDB == EditionNone {
+		return errors.New("--db.timescaledb=on, but this database has no TimescaleDB: install it on the server and run CREATE EXTENSION timescaledb")
+	}
+	return nil
+}
+
+// Expand fills the {{name}} places of a query that names a relation, which no parameter can. Values are numbers.
+func Expand(sql string, place string, value int64) string {
+	return strings.ReplaceAll(sql, "{{"+place+"}}", fmt.Sprint(value))
+}

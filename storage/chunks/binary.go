@@ -1,0 +1,79 @@
+package chunks
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/promkeep/promkeep/storage/codec"
+)
+
+// arena gives many small byte slices out of few large ones.
+type arena struct{ free []byte }
+
+func (a *arena) copy(b []byte) []byte {
+	const slab = 64 << 10
+	if len(b) > slab/4 {
+		return append([]byte(nil), b...)
+	}
+	if len(b) > len(a.free) {
+		a.free = make([]byte, slab)
+	}
+	out := a.free[:len(b):len(b)]
+	a.free = a.free[len(b):]
+	copy(out, b)
+	return out
+}
+
+// decodeRow reads (series_id, start, "end", n, version, encoding, data) in PostgreSQL's binary format.
+func decodeRow(v [][]byte, a *arena) (Row, error) {
+	if len(v) != 7 || len(v[0]) != 8 || len(v[1]) != 8 || len(v[2]) != 8 || len(v[3]) != 4 || len(v[4]) != 4 || len(v[5]) != 2 {
+		return Row{}, errors.New("chunks: a row of an unexpected shape")
+	}
+	return Row{
+		SeriesID: binary.BigEndian.Uint64(v[0]),
+		Start:    int64(binary.BigEndian.Uint64(v[1])),
+		End:      int64(binary.BigEndian.Uint64(v[2])),
+		N:        int32(binary.BigEndian.Uint32(v[3])),
+		Version:  int32(binary.BigEndian.Uint32(v[4])),
+		Encoding: codec.Encoding(binary.BigEndian.Uint16(v[5])),
+		Data:     a.copy(v[6]),
+	}, nil
+}
+
+// copyHeader begins a stream in the binary format of COPY.
+const copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
+// appendCopyRow appends a tuple; part goes first unless it is negative.
+func appendCopyRow(b []byte, part int32, r Row) []byte {
+	fields := uint16(7)
+	if part >= 0 {
+		fields++
+	}
+	b = binary.BigEndian.AppendUint16(b, fields)
+	if part >= 0 {
+		b = appendInt4(b, part)
+	}
+	b = appendInt8(b, int64(r.SeriesID))
+	b = appendInt8(b, r.Start)
+	b = appendInt8(b, r.End)
+	b = appendInt4(b, r.N)
+	b = appendInt4(b, r.Version)
+	b = binary.BigEndian.AppendUint32(b, 2)
+	b = binary.BigEndian.AppendUint16(b, uint16(r.Encoding))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(r.Data)))
+	return append(b, r.Data...)
+}
+
+func appendInt4(b []byte, v int32) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, 4), uint32(v))
+}
+
+func appendInt8(b []byte, v int64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(b, 8), uint64(v))
+}
+
+// String names the row for logs and errors.
+func (r Row) String() string {
+	return fmt.Sprintf("row of series %d, %d to %d ms, %d samples", r.SeriesID, r.Start, r.End, r.N)
+}

@@ -1,0 +1,140 @@
+package chunks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/promkeep/promkeep/schema"
+)
+
+// seam is all in which plain PostgreSQL and TimescaleDB differ: how a day range is created, compressed and dropped.
+type seam interface {
+	// ensureDay creates the range of the day that begins at day (ms), if need be.
+	ensureDay(ctx context.Context, day int64) error
+	// dropBefore drops all ranges that end at or before t (ms).
+	dropBefore(ctx context.Context, t int64) (int, error)
+	// compressBefore compresses all ranges that end at or before t (ms) and are not compressed.
+	compressBefore(ctx context.Context, t int64) (int, error)
+}
+
+// plain is native range partitions.
+type plain struct{ pool *pgxpool.Pool }
+
+func (p plain) ensureDay(ctx context.Context, day int64) error {
+	number := day / Day
+	var exists bool
+	if err := p.pool.QueryRow(ctx, schema.Expand(schema.ChunkPartitionExists, "day", number)).Scan(&exists); err != nil || exists {
+		return err
+	}
+	sql := schema.Expand(schema.ChunkPartitionCreate, "day", number)
+	sql = schema.Expand(sql, "from", day)
+	sql = schema.Expand(sql, "to", day+Day)
+	return pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, sql)
+		return err
+	})
+}
+
+func (p plain) dropBefore(ctx context.Context, t int64) (int, error) {
+	rows, err := p.pool.Query(ctx, schema.ChunkPartitions)
+	if err != nil {
+		return 0, err
+	}
+	type partition struct {
+		name    string
+		day     int64
+		pending bool
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p partition, err error) {
+		err = row.Scan(&p.name, &p.day, &p.pending)
+		return p, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, d := range all {
+		if (d.day+1)*Day > t {
+			break
+		}
+		sql := schema.ChunkPartitionDetach
+		if d.pending {
+			sql = schema.ChunkPartitionDetachFinalize
+		}
+		// Detaching concurrently waits for readers, and does not make new readers wait.
+		if _, err := p.pool.Exec(ctx, schema.Expand(sql, "day", d.day)); err != nil {
+			return n, fmt.Errorf("detaching %s: %w", d.name, err)
+		}
+		if _, err := p.pool.Exec(ctx, schema.Expand(schema.ChunkPartitionDrop, "day", d.day)); err != nil {
+			return n, fmt.Errorf("dropping %s: %w", d.name, err)
+		}
+		n++
+	}
+	return n, nil
+}
+
+func (plain) compressBefore(context.Context, int64) (int, error) { return 0, nil }
+
+// timescale is a hypertable.
+type timescale struct {
+	pool        *pgxpool.Pool
+	columnstore bool
+}
+
+func (timescale) ensureDay(context.Context, int64) error { return nil }
+
+func (t timescale) dropBefore(ctx context.Context, before int64) (n int, err error) {
+	err = t.pool.QueryRow(ctx, schema.TimescaleDBDropBefore, before).Scan(&n)
+	return n, err
+}
+
+func (t timescale) compressBefore(ctx context.Context, before int64) (int, error) {
+	if !t.columnstore {
+		return 0, nil
+	}
+	rows, err := t.pool.Query(ctx, schema.TimescaleDBCompressible, before)
+	if err != nil {
+		return 0, err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return 0, err
+	}
+	for i, name := range names {
+		if _, err := t.pool.Exec(ctx, schema.TimescaleDBCompress, name); err != nil {
+			return i, fmt.Errorf("compressing %s: %w", name, err)
+		}
+	}
+	return len(names), nil
+}
+
+// dropPart removes a part that has been merged: no snapshot taken from now on counts its rows.
+func (s *Store) dropPart(ctx context.Context, part int32) error {
+	expand := func(sql string) string { return schema.Expand(sql, "part", int64(part)) }
+	var attached bool
+	err := s.pool.QueryRow(ctx, expand(schema.PartAttached)).Scan(&attached)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+	case err != nil:
+		return err
+	default:
+		sql := schema.PartDetach
+		if !attached {
+			sql = schema.PartDetachFinalize
+		}
+		if _, err := s.pool.Exec(ctx, expand(sql)); err != nil {
+			return fmt.Errorf("detaching part %d: %w", part, err)
+		}
+	}
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, expand(schema.PartDrop)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, schema.PartDelete, part)
+		return err
+	})
+}

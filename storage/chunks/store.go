@@ -1,0 +1,175 @@
+package chunks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/promkeep/promkeep/schema"
+	"github.com/promkeep/promkeep/storage/codec"
+)
+
+// The widths of time windows in ms. A flushed row lies within a Window, a merged one within a Day.
+const (
+	Window = 2 * 3600_000
+	Day    = 24 * 3600_000
+)
+
+// Row is a packed row of one series.
+type Row struct {
+	SeriesID   uint64
+	Start, End int64 // ms, first and last sample
+	N          int32 // samples
+	Version    int32 // of the flush; of two rows with the same timestamp the one of the higher version counts
+	Encoding   codec.Encoding
+	Data       []byte
+}
+
+// ErrFenced means that another leader has taken over: nothing was changed.
+var ErrFenced = errors.New("another promkeep leads this database now")
+
+// Store is the packed rows of a database. Flush, Merge and Retain are called by the leader, one at a time; Read by anyone.
+type Store struct {
+	pool   *pgxpool.Pool
+	seam   seam
+	logger *slog.Logger
+
+	// LateAfter is how long after the end of a day its rows of level 1 go on being gathered before they are merged.
+	LateAfter time.Duration
+	// OnCorrupt is told of rows that cannot be decoded. A merge leaves them out of its result and keeps their part.
+	OnCorrupt func(Row, error)
+}
+
+// New returns the store of a migrated database.
+func New(pool *pgxpool.Pool, st schema.Status, logger *slog.Logger) *Store {
+	s := &Store{pool: pool, logger: logger, LateAfter: 3 * time.Hour, OnCorrupt: func(Row, error) {}}
+	switch {
+	case st.Layout == schema.LayoutTimescaleDB:
+		s.seam = timescale{pool: pool, columnstore: st.TimescaleDB == schema.EditionCommunity}
+	default:
+		s.seam = plain{pool: pool}
+	}
+	return s
+}
+
+// floor returns the beginning of the window of the width that t lies in.
+func floor(t, width int64) int64 {
+	w := t / width
+	if t%width < 0 {
+		w--
+	}
+	return w * width
+}
+
+// Fence takes the leader's row until the transaction ends, and returns the number of the last flush.
+func Fence(ctx context.Context, tx pgx.Tx, epoch int64) (version int32, err error) {
+	err = tx.QueryRow(ctx, schema.LeaderFence, epoch).Scan(&version)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, ErrFenced
+	}
+	return version, err
+}
+
+// Generation returns the part that rows flushed now go to, which it creates if need be, within the transaction of the
+// flush and behind its Fence: so no part is sealed while rows are on their way to it.
+func Generation(ctx context.Context, tx pgx.Tx, now time.Time) (part int32, err error) {
+	return openPart(ctx, tx, 0, floor(now.UnixMilli(), Window))
+}
+
+// openPart returns the open part of a level and window, which it creates if need be.
+func openPart(ctx context.Context, tx pgx.Tx, level int16, window int64) (part int32, err error) {
+	err = tx.QueryRow(ctx, schema.PartOpen, level, window).Scan(&part)
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return part, err
+	}
+	if err := tx.QueryRow(ctx, schema.PartInsert, level, window).Scan(&part); err != nil {
+		return 0, err
+	}
+	if _, err := tx.Exec(ctx, schema.Expand(schema.PartCreate, "part", int64(part))); err != nil {
+		return 0, fmt.Errorf("creating part %d: %w", part, err)
+	}
+	return part, nil
+}
+
+// Seal closes the parts that no more rows should go to: generations before the present one, and gathered days that are
+// over for long enough.
+func (s *Store) Seal(ctx context.Context, epoch int64, now time.Time) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := Fence(ctx, tx, epoch); err != nil {
+			return err
+		}
+		ms := now.UnixMilli()
+		if _, err := tx.Exec(ctx, schema.PartSeal, int16(0), floor(ms, Window), 0.0); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, schema.PartSeal, int16(1), floor(ms-s.LateAfter.Milliseconds(), Day), s.LateAfter.Seconds())
+		return err
+	})
+}
+
+// Read calls fn for each row of the series that has samples in [mint, maxt] (ms), in no order; Data is fn's to keep. All
+// rows come from one snapshot.
+func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn func(Row) error) error {
+	signed := make([]int64, len(ids))
+	for i, id := range ids {
+		signed[i] = int64(id)
+	}
+	rows, err := s.pool.Query(ctx, schema.ReadRows, signed, floor(mint, Day), mint, maxt)
+	if err != nil {
+		return err
+	}
+	return each(rows, fn)
+}
+
+// ReadSince calls fn for each row that ends at or after t (ms), in no order.
+func (s *Store) ReadSince(ctx context.Context, t int64, fn func(Row) error) error {
+	rows, err := s.pool.Query(ctx, schema.ReadRecent, t, floor(t, Day))
+	if err != nil {
+		return err
+	}
+	return each(rows, fn)
+}
+
+func each(rows pgx.Rows, fn func(Row) error) error {
+	defer rows.Close()
+	var a arena
+	for rows.Next() {
+		r, err := decodeRow(rows.RawValues(), &a)
+		if err != nil {
+			return err
+		}
+		if err := fn(r); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// Retain drops all day ranges that end at or before t (ms), and returns how many.
+func (s *Store) Retain(ctx context.Context, t int64) (int, error) {
+	return s.seam.dropBefore(ctx, floor(t, Day))
+}
+
+// Prepare creates the day ranges that will be needed next.
+func (s *Store) Prepare(ctx context.Context, now time.Time) error {
+	today := floor(now.UnixMilli(), Day)
+	for day := today - Day; day <= today+2*Day; day += Day {
+		if err := s.seam.ensureDay(ctx, day); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Compress hands the day ranges that ended before t (ms) to the columnstore, where there is one, and returns how many.
+func (s *Store) Compress(ctx context.Context, t int64) (int, error) {
+	return s.seam.compressBefore(ctx, floor(t, Day))
+}
+
+// WindowEnd returns the end (ms, exclusive) of the window that t (ms) lies in.
+func WindowEnd(t int64) int64 { return floor(t, Window) + Window }

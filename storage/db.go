@@ -1,0 +1,271 @@
+package storage
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/promkeep/promkeep/schema"
+	"github.com/promkeep/promkeep/storage/catalogue"
+	"github.com/promkeep/promkeep/storage/chunks"
+	"github.com/promkeep/promkeep/storage/head"
+	"github.com/promkeep/promkeep/storage/samplelog"
+	"github.com/promkeep/promkeep/storage/series"
+)
+
+// DB is promkeep's store. Safe for concurrent use.
+type DB struct {
+	cfg       Config
+	pool      *pgxpool.Pool
+	status    schema.Status
+	catalogue *catalogue.Catalogue
+	head      *head.Head
+	log       *samplelog.Log
+	chunks    *chunks.Store
+	resolver  *resolver
+	metrics   *metrics
+
+	flushMu    sync.Mutex // one flush or maintenance step at a time
+	flushNow   chan struct{}
+	stop       context.CancelFunc
+	background sync.WaitGroup
+	closeOnce  sync.Once
+}
+
+// Migrate brings the database to the version of this binary, waiting for it to answer until ctx ends.
+func Migrate(ctx context.Context, cfg Config) (schema.Status, error) {
+	cfg = cfg.withDefaults()
+	pc, err := parse(cfg)
+	if err != nil {
+		return schema.Status{}, err
+	}
+	return prepare(ctx, pc, cfg.TimescaleDB, cfg.Logger)
+}
+
+// Open connects, migrates, waits to be the one promkeep that serves the database, and replays what was not flushed. It
+// waits for the database to answer until ctx ends.
+func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
+	cfg = cfg.withDefaults()
+	pc, err := parse(cfg)
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{cfg: cfg, head: head.New(), flushNow: make(chan struct{}, 1)}
+	if db.status, err = prepare(ctx, pc, cfg.TimescaleDB, cfg.Logger); err != nil {
+		return nil, err
+	}
+	cfg.Logger.Info("the database is ready", "server", db.status.Server, "schema", db.status.Version,
+		"layout", db.status.Layout, "timescaledb", describe(db.status.TimescaleDB))
+	if db.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			db.pool.Close()
+		}
+	}()
+	db.metrics = newMetrics(cfg.Registerer, db)
+	db.catalogue = catalogue.New(db.pool)
+	db.chunks = chunks.New(db.pool, db.status, cfg.Logger)
+	db.chunks.OnCorrupt = db.corrupt
+	db.resolver = newResolver(db)
+
+	if err := db.recover(ctx, pc); err != nil {
+		return nil, err
+	}
+	run, stop := context.WithCancel(context.Background())
+	db.stop = stop
+	if !cfg.NoMaintenance {
+		db.background.Add(1)
+		go db.maintain(run)
+	}
+	return db, nil
+}
+
+func describe(e schema.Edition) string {
+	if e == schema.EditionNone {
+		return "none"
+	}
+	return string(e)
+}
+
+// recover leads, loads the active series, replays the log, and fills the cache.
+func (db *DB) recover(ctx context.Context, pc *pgxpool.Config) error {
+	began := db.cfg.Now()
+	var replayed int64
+	loaded := false
+	stream := [16]byte{}
+	if _, err := rand.Read(stream[:]); err != nil {
+		return err
+	}
+	log, err := samplelog.Open(ctx, samplelog.Config{
+		Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, pc.ConnConfig.Copy()) },
+		Replayed: func(payload []byte) error {
+			// Not before this process leads: until then another one creates series.
+			if !loaded {
+				if err := db.loadSeries(ctx); err != nil {
+					return err
+				}
+				loaded = true
+			}
+			n, err := db.replay(ctx, payload)
+			replayed += n
+			return err
+		},
+		Stream:        stream,
+		Logger:        db.cfg.Logger,
+		MaxQueueBytes: db.cfg.QueueBytes,
+		ObserveCommit: db.metrics.commit,
+	})
+	if err != nil {
+		return err
+	}
+	db.log = log
+	if !loaded {
+		err = db.loadSeries(ctx)
+	}
+	if err == nil {
+		err = db.warm(ctx)
+	}
+	if err != nil {
+		log.Close()
+		return err
+	}
+	db.cfg.Logger.Info("replayed the log", "samples", replayed, "series", db.head.Len(), "cached_bytes", db.head.CachedBytes(),
+		"took", db.cfg.Now().Sub(began).Round(time.Millisecond))
+	return nil
+}
+
+func (db *DB) loadSeries(ctx context.Context) error {
+	return db.catalogue.Active(ctx, func(s catalogue.Series) {
+		db.head.Tenant(s.Tenant).Add(head.Key{}, s.ID, s.Labels, s.Started)
+	})
+}
+
+// replay applies a row of the log.
+func (db *DB) replay(ctx context.Context, payload []byte) (n int64, err error) {
+	find := func(id uint64) (*head.Series, error) {
+		if s := db.head.ByID(id); s != nil {
+			return s, nil
+		}
+		if err := db.addByID(ctx, []uint64{id}); err != nil {
+			return nil, err
+		}
+		if s := db.head.ByID(id); s != nil {
+			return s, nil
+		}
+		return nil, fmt.Errorf("the log has a sample of series %d, which is not in the catalogue", id)
+	}
+	err = readPayload(payload, func(id uint64, t, st int64, v float64) error {
+		s, err := find(id)
+		if err != nil {
+			return err
+		}
+		db.head.Append(s, t, st, v)
+		n++
+		return nil
+	}, func(id uint64, h series.Histogram) error {
+		s, err := find(id)
+		if err != nil {
+			return err
+		}
+		db.head.AppendHistogram(s, h)
+		n++
+		return nil
+	})
+	return n, err
+}
+
+func (db *DB) addByID(ctx context.Context, ids []uint64) error {
+	return db.catalogue.ByID(ctx, ids, func(s catalogue.Series) {
+		db.head.Tenant(s.Tenant).Add(head.Key{}, s.ID, s.Labels, s.Started)
+	})
+}
+
+// warm loads the rows of the cache window, so that queries of the last hours need no database.
+func (db *DB) warm(ctx context.Context) error {
+	from := db.cfg.Now().Add(-db.cfg.CacheWindow).UnixMilli()
+	unknown := map[uint64][]head.Row{}
+	err := db.chunks.ReadSince(ctx, from, func(r chunks.Row) error {
+		row := headRow(r)
+		if s := db.head.ByID(r.SeriesID); s != nil {
+			db.head.AddRow(s, row)
+		} else {
+			unknown[r.SeriesID] = append(unknown[r.SeriesID], row)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(unknown) > 0 {
+		ids := make([]uint64, 0, len(unknown))
+		for id := range unknown {
+			ids = append(ids, id)
+		}
+		if err := db.addByID(ctx, ids); err != nil {
+			return err
+		}
+		for id, rows := range unknown {
+			if s := db.head.ByID(id); s != nil {
+				for _, r := range rows {
+					db.head.AddRow(s, r)
+				}
+			}
+		}
+	}
+	db.head.SetCoverFrom(from)
+	db.boundCache(from)
+	return nil
+}
+
+func headRow(r chunks.Row) head.Row {
+	return head.Row{Start: r.Start, End: r.End, N: r.N, Version: r.Version, Encoding: r.Encoding, Data: r.Data}
+}
+
+// Err is nil while samples can be written, and says why not otherwise.
+func (db *DB) Err() error { return db.log.Err() }
+
+// Fatal delivers an error when this process must not go on.
+func (db *DB) Fatal() <-chan error { return db.log.Fatal() }
+
+// Status of the database as it was at the start.
+func (db *DB) Status() schema.Status { return db.status }
+
+// MinTime is the retention limit in ms: older samples are not taken.
+func (db *DB) MinTime() int64 { return db.cfg.Now().Add(-db.cfg.Retention).UnixMilli() }
+
+// Close commits what is queued, and stops. What is not flushed stays in the log for the next start. Queries must have ended.
+func (db *DB) Close() error {
+	db.closeOnce.Do(func() {
+		db.stop()
+		db.background.Wait()
+		db.resolver.close()
+		db.log.Close()
+		db.pool.Close()
+		db.metrics.unregister()
+	})
+	return nil
+}
+
+func (db *DB) corrupt(r chunks.Row, err error) {
+	db.metrics.corruptRows.Inc()
+	db.cfg.Logger.Error("a packed row cannot be read", "row", r.String(), "err", err)
+}
+
+func logError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, samplelog.ErrOverloaded):
+		return overloaded("the log's queue is full")
+	default:
+		return unavailable(err)
+	}
+}

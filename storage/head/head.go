@@ -1,0 +1,312 @@
+package head
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	promstorage "github.com/prometheus/prometheus/storage"
+
+	"github.com/promkeep/promkeep/storage/series"
+)
+
+const minTime = math.MinInt64
+
+const sampleBytes = 16
+
+// Head is the samples in memory of all tenants. Safe for concurrent use, except that appends, Advance and replay come from
+// one goroutine, in the order of the log.
+type Head struct {
+	epoch     atomic.Uint32 // counts flushes
+	unflushed atomic.Int64  // bytes, about
+	cached    atomic.Int64  // bytes of rows
+	coverFrom atomic.Int64  // ms: of all series, every sample at or after it is in memory
+
+	mu      sync.Mutex // guards what follows
+	tenants map[int32]*Tenant
+	byID    map[uint64]*Series
+	nextRef promstorage.SeriesRef
+	sorted  []*Series // by ID; may lack the newest
+	fresh   []*Series // not in sorted yet
+}
+
+// New returns an empty head, which covers nothing.
+func New() *Head {
+	h := &Head{tenants: map[int32]*Tenant{}, byID: map[uint64]*Series{}}
+	h.coverFrom.Store(math.MaxInt64)
+	return h
+}
+
+// Tenant returns the index of a tenant.
+func (h *Head) Tenant(id int32) *Tenant {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.tenants[id]
+	if t == nil {
+		t = newTenant(id, h)
+		h.tenants[id] = t
+	}
+	return t
+}
+
+// Tenants returns all tenants that have or had series in memory.
+func (h *Head) Tenants() []*Tenant {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]*Tenant, 0, len(h.tenants))
+	for _, t := range h.tenants {
+		out = append(out, t)
+	}
+	return out
+}
+
+func (h *Head) register(s *Series) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.nextRef++
+	s.ref = h.nextRef
+	h.byID[s.ID] = s
+	h.fresh = append(h.fresh, s)
+}
+
+// ByID returns the series with the ID if it is in memory, or nil.
+func (h *Head) ByID(id uint64) *Series {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.byID[id]
+}
+
+// Len is the number of series in memory.
+func (h *Head) Len() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.byID)
+}
+
+// UnflushedBytes is about the memory that samples take which are not flushed yet.
+func (h *Head) UnflushedBytes() int64 { return h.unflushed.Load() }
+
+// CachedBytes is the size of the flushed rows kept in memory.
+func (h *Head) CachedBytes() int64 { return h.cached.Load() }
+
+// CoverFrom is the time in ms from which on every sample of every series is in memory. A reader must ask after it has
+// taken its views: it only ever grows while rows are evicted.
+func (h *Head) CoverFrom() int64 { return h.coverFrom.Load() }
+
+// SetCoverFrom says that all rows from t on have been loaded.
+func (h *Head) SetCoverFrom(t int64) { h.coverFrom.Store(t) }
+
+// Append takes a float sample.
+func (h *Head) Append(s *Series, t, st int64, v float64) {
+	epoch := h.epoch.Load()
+	s.mu.Lock()
+	s.seal(epoch)
+	n := len(s.open)
+	s.append(t, st, v)
+	n = len(s.open) - n
+	s.mu.Unlock()
+	if n > 0 {
+		h.unflushed.Add(sampleBytes)
+	}
+}
+
+// AppendHistogram takes a histogram sample, which the caller must not change afterwards.
+func (h *Head) AppendHistogram(s *Series, x series.Histogram) {
+	epoch := h.epoch.Load()
+	s.mu.Lock()
+	s.seal(epoch)
+	s.appendHistogram(x)
+	s.mu.Unlock()
+	h.unflushed.Add(histogramBytes(x))
+}
+
+func histogramBytes(x series.Histogram) int64 {
+	if x.H != nil {
+		return 200 + 8*int64(len(x.H.PositiveSpans)+len(x.H.NegativeSpans)+len(x.H.PositiveBuckets)+len(x.H.NegativeBuckets))
+	}
+	return 200 + 8*int64(len(x.FH.PositiveSpans)+len(x.FH.NegativeSpans)+len(x.FH.PositiveBuckets)+len(x.FH.NegativeBuckets))
+}
+
+// AddRow keeps a row that is in the database already.
+func (h *Head) AddRow(s *Series, r Row) {
+	s.mu.Lock()
+	s.rows = append(s.rows, r)
+	if r.End > s.last {
+		s.last = r.End
+	}
+	s.mu.Unlock()
+	h.cached.Add(int64(len(r.Data)))
+}
+
+// Advance ends the flush epoch: what was appended so far belongs to the next flush, what comes does not.
+func (h *Head) Advance() { h.epoch.Add(1) }
+
+// order returns all series by ID. The slice is not changed afterwards.
+func (h *Head) order() []*Series {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.fresh) > 0 {
+		all := make([]*Series, 0, len(h.sorted)+len(h.fresh))
+		all = append(append(all, h.sorted...), h.fresh...)
+		slices.SortFunc(all, func(a, b *Series) int { return cmp.Compare(a.ID, b.ID) })
+		h.sorted, h.fresh = all, nil
+	}
+	return h.sorted
+}
+
+// Flushing calls fn in the order of series IDs for each series that has samples from before the last Advance. fn returns
+// the packed rows of these samples; they join the cache at once, beside the samples.
+func (h *Head) Flushing(fn func(s *Series, samples []Sample, st map[int64]int64, hs []series.Histogram) ([]Row, error)) error {
+	epoch := h.epoch.Load()
+	for _, s := range h.order() {
+		s.mu.Lock()
+		s.seal(epoch)
+		samples := s.sealed
+		var hs []series.Histogram
+		var st map[int64]int64
+		if s.extra != nil {
+			hs = s.extra.sealed
+			if len(s.extra.st) > 0 {
+				st = make(map[int64]int64, len(s.extra.st))
+				for t, v := range s.extra.st {
+					st[t] = v
+				}
+			}
+		}
+		s.mu.Unlock()
+		if len(samples) == 0 && len(hs) == 0 {
+			continue
+		}
+		rows, err := fn(s, samples, st, hs)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.rows = append(s.rows, rows...)
+		s.mu.Unlock()
+		for _, r := range rows {
+			h.cached.Add(int64(len(r.Data)))
+		}
+	}
+	return nil
+}
+
+// Flushed ends a flush. If it was committed its samples live on as rows only; if not, the rows of that version go, and the
+// samples wait for the next flush.
+func (h *Head) Flushed(version int32, committed bool) {
+	for _, s := range h.order() {
+		s.mu.Lock()
+		if !committed {
+			s.rows = slices.DeleteFunc(slices.Clone(s.rows), func(r Row) bool {
+				if r.Version != version {
+					return false
+				}
+				h.cached.Add(-int64(len(r.Data)))
+				return true
+			})
+			s.mu.Unlock()
+			continue
+		}
+		h.unflushed.Add(-int64(len(s.sealed)) * sampleBytes)
+		if x := s.extra; x != nil {
+			for _, hs := range x.sealed {
+				h.unflushed.Add(-histogramBytes(hs))
+			}
+			for _, sample := range s.sealed {
+				if !containsTime(s.open, sample.T) {
+					delete(x.st, sample.T)
+				}
+			}
+			x.sealed = nil
+		}
+		s.sealed = nil
+		s.mu.Unlock()
+	}
+}
+
+func containsTime(open []Sample, t int64) bool {
+	for _, s := range open {
+		if s.T == t {
+			return true
+		}
+	}
+	return false
+}
+
+// Started is the hour since 1970 before which the catalogue knows no sample of the series.
+func (s *Series) Started() int32 { return s.started.Load() }
+
+// SetStarted follows a change of the catalogue.
+func (s *Series) SetStarted(hour int32) { s.started.Store(hour) }
+
+// Evict drops cached rows that end before t, in ms, after moving CoverFrom there.
+func (h *Head) Evict(t int64) {
+	if t <= h.coverFrom.Load() {
+		return
+	}
+	h.coverFrom.Store(t)
+	for _, s := range h.order() {
+		s.mu.Lock()
+		if slices.ContainsFunc(s.rows, func(r Row) bool { return r.End < t }) {
+			kept := make([]Row, 0, len(s.rows))
+			for _, r := range s.rows {
+				if r.End < t {
+					h.cached.Add(-int64(len(r.Data)))
+					continue
+				}
+				kept = append(kept, r)
+			}
+			s.rows = kept
+		}
+		s.mu.Unlock()
+	}
+}
+
+// Ended is a series that Collect took out of memory.
+type Ended struct {
+	ID   uint64
+	Last int64 // ms, its youngest sample; math.MinInt64 if it never had one in memory
+}
+
+// Collect removes series that have no sample in memory and that no writer asked for during the last two flushes.
+func (h *Head) Collect() []Ended {
+	epoch := h.epoch.Load()
+	idle := func(s *Series) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return epoch-s.touched.Load() >= 2 && len(s.open) == 0 && len(s.sealed) == 0 && len(s.rows) == 0 &&
+			(s.extra == nil || len(s.extra.open) == 0 && len(s.extra.sealed) == 0)
+	}
+	dead := map[int32][]*Series{}
+	for _, s := range h.order() {
+		if idle(s) {
+			dead[s.Tenant] = append(dead[s.Tenant], s)
+		}
+	}
+	var ended []Ended
+	for id, list := range dead {
+		for _, s := range h.Tenant(id).remove(list, idle) {
+			ended = append(ended, Ended{ID: s.ID, Last: s.last})
+		}
+	}
+	if len(ended) == 0 {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	gone := make(map[*Series]bool, len(ended))
+	for _, e := range ended {
+		gone[h.byID[e.ID]] = true
+		delete(h.byID, e.ID)
+	}
+	kept := make([]*Series, 0, len(h.sorted))
+	for _, s := range h.sorted {
+		if !gone[s] {
+			kept = append(kept, s)
+		}
+	}
+	h.sorted = kept
+	return ended
+}

@@ -1,0 +1,229 @@
+package head
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+	promstorage "github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/index"
+)
+
+// Tenant is the index over one tenant's series in memory. Safe for concurrent use.
+type Tenant struct {
+	ID   int32
+	head *Head
+
+	mu       sync.RWMutex // guards what follows; a writer holds it for reading while it decodes a request
+	keys     map[Key]*Series
+	aliases  map[*Series][]Key // further spellings of a series
+	byRef    map[promstorage.SeriesRef]*Series
+	byLabels map[uint64][]*Series // by labels.Hash, which is stable within a process
+	postings *index.MemPostings
+}
+
+// maxAliases bounds the spellings kept of one series: a sender that shuffles labels pays with lookups, not with our memory.
+const maxAliases = 4
+
+func newTenant(id int32, h *Head) *Tenant {
+	return &Tenant{
+		ID: id, head: h,
+		keys:     map[Key]*Series{},
+		aliases:  map[*Series][]Key{},
+		byRef:    map[promstorage.SeriesRef]*Series{},
+		byLabels: map[uint64][]*Series{},
+		postings: index.NewMemPostings(),
+	}
+}
+
+// RLock holds off collection while keys are looked up with Known.
+func (t *Tenant) RLock() { t.mu.RLock() }
+
+// RUnlock ends RLock.
+func (t *Tenant) RUnlock() { t.mu.RUnlock() }
+
+// Known returns the series with the key, or nil. The caller holds RLock. The series stays in the head for at least one
+// flush more.
+func (t *Tenant) Known(key Key) *Series {
+	s := t.keys[key]
+	if s != nil {
+		if epoch := t.head.epoch.Load(); s.touched.Load() != epoch {
+			s.touched.Store(epoch)
+		}
+	}
+	return s
+}
+
+// Find returns the series with the labels and remembers the key for it, or nil.
+func (t *Tenant) Find(key Key, lset labels.Labels) *Series {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.find(lset)
+	if s != nil {
+		s.touched.Store(t.head.epoch.Load())
+		t.alias(key, s)
+	}
+	return s
+}
+
+func (t *Tenant) find(lset labels.Labels) *Series {
+	for _, s := range t.byLabels[lset.Hash()] {
+		if labels.Equal(s.Labels, lset) {
+			return s
+		}
+	}
+	return nil
+}
+
+func (t *Tenant) alias(key Key, s *Series) {
+	if key == (Key{}) || t.keys[key] == s {
+		return
+	}
+	if s.key == (Key{}) {
+		s.key = key
+	} else {
+		more := t.aliases[s]
+		if len(more) == maxAliases {
+			delete(t.keys, more[0])
+			more = more[1:]
+		}
+		t.aliases[s] = append(more, key)
+	}
+	t.keys[key] = s
+}
+
+// Add puts a series into the head, or returns the one with the same labels that is there already. key may be zero when
+// no sender's spelling is known yet. started is the hour since 1970 before which it has no sample.
+func (t *Tenant) Add(key Key, id uint64, lset labels.Labels, started int32) *Series {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.find(lset); s != nil {
+		s.touched.Store(t.head.epoch.Load())
+		t.alias(key, s)
+		return s
+	}
+	s := &Series{ID: id, Tenant: t.ID, Labels: lset, last: minTime}
+	epoch := t.head.epoch.Load()
+	s.touched.Store(epoch)
+	s.epoch = epoch
+	s.started.Store(started)
+	t.head.register(s)
+	t.byRef[s.ref] = s
+	h := lset.Hash()
+	t.byLabels[h] = append(t.byLabels[h], s)
+	t.alias(key, s)
+	t.postings.Add(s.ref, lset)
+	return s
+}
+
+// remove takes out those of dead that still are, and returns them. A writer marks a series under the same lock for reading,
+// so what is dead here stays dead.
+func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	dead = slices.DeleteFunc(dead, func(s *Series) bool { return !still(s) })
+	if len(dead) == 0 {
+		return nil
+	}
+	refs := make(map[promstorage.SeriesRef]struct{}, len(dead))
+	affected := map[labels.Label]struct{}{}
+	for _, s := range dead {
+		refs[s.ref] = struct{}{}
+		s.Labels.Range(func(l labels.Label) { affected[l] = struct{}{} })
+		delete(t.byRef, s.ref)
+		delete(t.keys, s.key)
+		for _, k := range t.aliases[s] {
+			delete(t.keys, k)
+		}
+		delete(t.aliases, s)
+		h := s.Labels.Hash()
+		t.byLabels[h] = slices.DeleteFunc(t.byLabels[h], func(o *Series) bool { return o == s })
+		if len(t.byLabels[h]) == 0 {
+			delete(t.byLabels, h)
+		}
+	}
+	t.postings.Delete(refs, affected)
+	return dead
+}
+
+// Len is the number of series in memory.
+func (t *Tenant) Len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.byRef)
+}
+
+// Select returns the series in memory that match, in no order.
+func (t *Tenant) Select(ctx context.Context, ms ...*labels.Matcher) ([]*Series, error) {
+	p, err := tsdb.PostingsForMatchers(ctx, reader{t}, ms...)
+	if err != nil {
+		return nil, err
+	}
+	var out []*Series
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for p.Next() {
+		if s := t.byRef[p.At()]; s != nil {
+			out = append(out, s)
+		}
+	}
+	return out, p.Err()
+}
+
+// LabelValues returns the values of a label over all series in memory, unsorted.
+func (t *Tenant) LabelValues(ctx context.Context, name string) []string {
+	return t.postings.LabelValues(ctx, name, nil)
+}
+
+// LabelNames returns the label names of all series in memory.
+func (t *Tenant) LabelNames() []string { return t.postings.LabelNames() }
+
+// Stats of the index: the label values with most series, and the labels with most values.
+func (t *Tenant) Stats(label string, limit int) *index.PostingsStats {
+	return t.postings.Stats(label, limit, func(name, value string, n uint64) uint64 { return uint64(len(name)+len(value)) * n })
+}
+
+// reader gives PostingsForMatchers what it needs of the index. It calls none of the other methods.
+type reader struct{ t *Tenant }
+
+func (r reader) Postings(ctx context.Context, name string, values ...string) (index.Postings, error) {
+	return r.t.postings.Postings(ctx, name, values...), nil
+}
+
+func (r reader) PostingsForLabelMatching(ctx context.Context, name string, match func(string) bool) index.Postings {
+	return r.t.postings.PostingsForLabelMatching(ctx, name, match)
+}
+
+func (r reader) PostingsForAllLabelValues(ctx context.Context, name string) index.Postings {
+	return r.t.postings.PostingsForAllLabelValues(ctx, name)
+}
+
+func (r reader) LabelValues(ctx context.Context, name string, hints *promstorage.LabelHints, _ ...*labels.Matcher) ([]string, error) {
+	return r.t.postings.LabelValues(ctx, name, hints), nil
+}
+
+func (r reader) SortedLabelValues(ctx context.Context, name string, hints *promstorage.LabelHints, ms ...*labels.Matcher) ([]string, error) {
+	values, err := r.LabelValues(ctx, name, hints, ms...)
+	slices.Sort(values)
+	return values, err
+}
+
+func (r reader) LabelNames(context.Context, ...*labels.Matcher) ([]string, error) {
+	return r.t.postings.LabelNames(), nil
+}
+
+func (r reader) Symbols() index.StringIter                                  { return r.t.postings.Symbols() }
+func (reader) SortedPostings(p index.Postings) index.Postings               { return p }
+func (reader) Close() error                                                 { return nil }
+func (reader) ShardedPostings(p index.Postings, _, _ uint64) index.Postings { return p }
+
+func (reader) Series(promstorage.SeriesRef, *labels.ScratchBuilder, *[]chunks.Meta) error {
+	return promstorage.ErrNotFound
+}
+
+func (reader) LabelNamesFor(context.Context, index.Postings) ([]string, error) {
+	return nil, promstorage.ErrNotFound
+}

@@ -1,0 +1,115 @@
+package storage
+
+import (
+	"math"
+	"sort"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/promkeep/promkeep/storage/series"
+)
+
+// iterator implements chunkenc.Iterator over decoded samples.
+type iterator struct {
+	set  series.Set
+	f, h int // next float and next histogram
+	kind chunkenc.ValueType
+	t    int64 // of the sample at hand
+	err  error
+}
+
+func (i *iterator) reset() {
+	i.f, i.h, i.kind, i.err = 0, 0, chunkenc.ValNone, nil
+	i.t = math.MinInt64
+}
+
+// Next implements chunkenc.Iterator.
+func (i *iterator) Next() chunkenc.ValueType {
+	switch {
+	case i.err != nil:
+		i.kind = chunkenc.ValNone
+	case i.f < len(i.set.T) && (i.h >= len(i.set.Histograms) || i.set.T[i.f] < i.set.Histograms[i.h].T):
+		i.kind, i.t = chunkenc.ValFloat, i.set.T[i.f]
+		i.f++
+	case i.h < len(i.set.Histograms):
+		h := &i.set.Histograms[i.h]
+		i.kind, i.t = chunkenc.ValHistogram, h.T
+		if h.H == nil {
+			i.kind = chunkenc.ValFloatHistogram
+		}
+		i.h++
+	default:
+		i.kind = chunkenc.ValNone
+	}
+	return i.kind
+}
+
+// Seek implements chunkenc.Iterator.
+func (i *iterator) Seek(t int64) chunkenc.ValueType {
+	if i.err != nil {
+		return chunkenc.ValNone
+	}
+	if i.kind != chunkenc.ValNone && i.t >= t {
+		return i.kind
+	}
+	i.f = advance(i.f, len(i.set.T), func(n int) bool { return i.set.T[n] >= t })
+	i.h = advance(i.h, len(i.set.Histograms), func(n int) bool { return i.set.Histograms[n].T >= t })
+	return i.Next()
+}
+
+// advance finds the first place at or after from where ok holds; it looks nearby first, as steps of queries are short.
+func advance(from, n int, ok func(int) bool) int {
+	for k := from; k < n && k < from+8; k++ {
+		if ok(k) {
+			return k
+		}
+	}
+	if from+8 >= n {
+		return n
+	}
+	return from + 8 + sort.Search(n-from-8, func(k int) bool { return ok(from + 8 + k) })
+}
+
+// At implements chunkenc.Iterator.
+func (i *iterator) At() (int64, float64) { return i.t, i.set.V[i.f-1] }
+
+// AtT implements chunkenc.Iterator.
+func (i *iterator) AtT() int64 { return i.t }
+
+// AtST implements chunkenc.Iterator.
+func (i *iterator) AtST() int64 {
+	if i.kind == chunkenc.ValFloat {
+		if len(i.set.ST) == 0 {
+			return 0
+		}
+		return i.set.ST[i.f-1]
+	}
+	return i.set.Histograms[i.h-1].ST
+}
+
+// AtHistogram implements chunkenc.Iterator.
+func (i *iterator) AtHistogram(into *histogram.Histogram) (int64, *histogram.Histogram) {
+	h := i.set.Histograms[i.h-1].H
+	if into == nil {
+		return i.t, h.Copy()
+	}
+	h.CopyTo(into)
+	return i.t, into
+}
+
+// AtFloatHistogram implements chunkenc.Iterator.
+func (i *iterator) AtFloatHistogram(into *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	x := &i.set.Histograms[i.h-1]
+	if x.FH == nil {
+		return i.t, x.H.ToFloat(into)
+	}
+	if into == nil {
+		return i.t, x.FH.Copy()
+	}
+	x.FH.CopyTo(into)
+	return i.t, into
+}
+
+// Err implements chunkenc.Iterator.
+func (i *iterator) Err() error { return i.err }

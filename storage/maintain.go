@@ -1,0 +1,123 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/promkeep/promkeep/storage/chunks"
+)
+
+// maintain flushes, merges and retires until ctx ends.
+func (db *DB) maintain(ctx context.Context) {
+	defer db.background.Done()
+	flush := time.NewTicker(db.cfg.FlushInterval)
+	defer flush.Stop()
+	work := time.NewTicker(min(db.cfg.FlushInterval, time.Minute))
+	defer work.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-flush.C:
+			err = db.Flush(ctx)
+		case <-db.flushNow:
+			err = db.Flush(ctx)
+		case <-work.C:
+			err = db.Maintain(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			db.cfg.Logger.Error("background work failed; it will be tried again", "err", err)
+		}
+	}
+}
+
+// requestFlush asks for a flush before its time.
+func (db *DB) requestFlush() {
+	select {
+	case db.flushNow <- struct{}{}:
+	default:
+	}
+}
+
+// Maintain does all background work that is due but the flush: it evicts, merges, compresses and drops.
+func (db *DB) Maintain(ctx context.Context) error {
+	db.flushMu.Lock()
+	defer db.flushMu.Unlock()
+	now := db.cfg.Now()
+	if err := db.tidy(ctx, now); err != nil {
+		return err
+	}
+	if err := db.chunks.Prepare(ctx, now); err != nil {
+		return err
+	}
+	if err := db.chunks.Seal(ctx, db.log.Epoch(), now); err != nil {
+		return err
+	}
+	if err := db.merge(ctx); err != nil {
+		return err
+	}
+	compressed, err := db.chunks.Compress(ctx, now.Add(-db.chunks.LateAfter).UnixMilli())
+	if err != nil {
+		return err
+	}
+	if compressed > 0 {
+		db.cfg.Logger.Info("compressed days", "days", compressed)
+	}
+	dropped, err := db.chunks.Retain(ctx, db.MinTime())
+	if err != nil {
+		return err
+	}
+	if dropped > 0 {
+		db.cfg.Logger.Info("dropped days past the retention", "days", dropped)
+		db.metrics.daysDropped.Add(float64(dropped))
+	}
+	return nil
+}
+
+// merge does steps until nothing is left to merge.
+func (db *DB) merge(ctx context.Context) error {
+	for ctx.Err() == nil {
+		began := time.Now()
+		m, err := db.chunks.Merge(ctx, db.log.Epoch())
+		if err != nil {
+			if errors.Is(err, chunks.ErrFenced) {
+				return err
+			}
+			db.metrics.mergeFailures.Inc()
+			return err
+		}
+		if m.Done {
+			return nil
+		}
+		db.metrics.merge(m, time.Since(began))
+	}
+	return ctx.Err()
+}
+
+// tidy evicts what the cache holds too long or too much of, and lets go of series that have ended.
+func (db *DB) tidy(ctx context.Context, now time.Time) error {
+	db.boundCache(now.Add(-db.cfg.CacheWindow).UnixMilli())
+	db.resolver.lifecycle.Lock()
+	defer db.resolver.lifecycle.Unlock()
+	ended := db.head.Collect()
+	if len(ended) == 0 {
+		return nil
+	}
+	ids, last := make([]uint64, len(ended)), make([]int64, len(ended))
+	for i, e := range ended {
+		ids[i], last[i] = e.ID, e.Last
+	}
+	return db.catalogue.End(ctx, ids, last)
+}
+
+// boundCache evicts rows that end before t (ms), and younger ones until the cache is within its bound.
+func (db *DB) boundCache(t int64) {
+	const step = 10 * 60_000
+	db.head.Evict(t)
+	for db.head.CachedBytes() > db.cfg.CacheBytes && t < db.cfg.Now().UnixMilli() {
+		t += step
+		db.head.Evict(t)
+	}
+}

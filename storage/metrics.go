@@ -1,0 +1,119 @@
+package storage
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/promkeep/promkeep/storage/chunks"
+)
+
+type metrics struct {
+	registerer prometheus.Registerer
+	all        []prometheus.Collector
+
+	samples       prometheus.Counter
+	seriesCreated prometheus.Counter
+	createSeconds prometheus.Histogram
+	commitSeconds prometheus.Histogram
+	commitBytes   prometheus.Counter
+	commitRows    prometheus.Counter
+	flushSeconds  prometheus.Histogram
+	flushFailures prometheus.Counter
+	flushRows     prometheus.Counter
+	flushSamples  prometheus.Counter
+	flushBytes    prometheus.Counter
+	lastFlush     prometheus.Gauge
+	mergeSeconds  prometheus.Histogram
+	mergeFailures prometheus.Counter
+	mergeRows     *prometheus.CounterVec
+	corruptRows   prometheus.Counter
+	daysDropped   prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
+	m := &metrics{registerer: reg}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		m.all = append(m.all, c)
+		return c
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+		m.all = append(m.all, h)
+		return h
+	}
+	gauge := func(name, help string, fn func() float64) {
+		m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, fn))
+	}
+	quick := []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30}
+	slow := []float64{.01, .05, .1, .5, 1, 5, 10, 30, 60, 120, 300, 600}
+
+	m.samples = counter("promkeep_samples_appended_total", "Samples that were committed and acknowledged.")
+	m.seriesCreated = counter("promkeep_catalogue_series_resolved_total", "Series looked up or created in the catalogue, since this process did not know them.")
+	m.createSeconds = histogram("promkeep_catalogue_resolve_duration_seconds", "Time to look up or create one round of series.", quick)
+	m.commitSeconds = histogram("promkeep_log_commit_duration_seconds", "Time of one group commit.", quick)
+	m.commitBytes = counter("promkeep_log_bytes_total", "Payload bytes committed to the log.")
+	m.commitRows = counter("promkeep_log_rows_total", "Rows committed to the log.")
+	m.flushSeconds = histogram("promkeep_flush_duration_seconds", "Time of one flush.", slow)
+	m.flushFailures = counter("promkeep_flush_failures_total", "Flushes that failed and will be tried again.")
+	m.flushRows = counter("promkeep_flush_rows_total", "Packed rows written by flushes.")
+	m.flushSamples = counter("promkeep_flush_samples_total", "Samples written by flushes.")
+	m.flushBytes = counter("promkeep_flush_bytes_total", "Bytes of packed data written by flushes.")
+	m.lastFlush = prometheus.NewGauge(prometheus.GaugeOpts{Name: "promkeep_flush_last_success_timestamp_seconds", Help: "When the last flush was committed."})
+	m.mergeSeconds = histogram("promkeep_merge_step_duration_seconds", "Time of one step of a merge.", slow)
+	m.mergeFailures = counter("promkeep_merge_failures_total", "Steps of merges that failed and will be tried again.")
+	m.mergeRows = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "promkeep_merge_rows_total", Help: "Packed rows read and written by merges."}, []string{"direction"})
+	m.corruptRows = counter("promkeep_corrupt_rows_total", "Packed rows that could not be decoded, each time one was met.")
+	m.daysDropped = counter("promkeep_retention_days_dropped_total", "Day ranges dropped by the retention.")
+	m.all = append(m.all, m.lastFlush, m.mergeRows)
+
+	gauge("promkeep_head_series", "Series in memory.", func() float64 { return float64(db.head.Len()) })
+	gauge("promkeep_head_unflushed_bytes", "About the memory of samples that wait for a flush.", func() float64 { return float64(db.head.UnflushedBytes()) })
+	gauge("promkeep_head_cached_bytes", "Packed rows kept in memory.", func() float64 { return float64(db.head.CachedBytes()) })
+	gauge("promkeep_head_covers_from_timestamp_seconds", "Queries from this time on need no database.", func() float64 { return float64(db.head.CoverFrom()) / 1000 })
+	gauge("promkeep_log_queued_bytes", "Payload that waits for a commit.", func() float64 {
+		if db.log == nil {
+			return 0
+		}
+		return float64(db.log.QueuedBytes())
+	})
+	gauge("promkeep_database_up", "1 while the database takes writes.", func() float64 {
+		if db.log == nil || db.log.Err() != nil {
+			return 0
+		}
+		return 1
+	})
+	reg.MustRegister(m.all...)
+	return m
+}
+
+func (m *metrics) unregister() {
+	for _, c := range m.all {
+		m.registerer.Unregister(c)
+	}
+}
+
+func (m *metrics) commit(rows, bytes int, took time.Duration) {
+	m.commitSeconds.Observe(took.Seconds())
+	m.commitRows.Add(float64(rows))
+	m.commitBytes.Add(float64(bytes))
+}
+
+func (m *metrics) flush(err error, w *chunks.Writer, took time.Duration) {
+	if err != nil {
+		m.flushFailures.Inc()
+		return
+	}
+	m.flushSeconds.Observe(took.Seconds())
+	m.lastFlush.SetToCurrentTime()
+	m.flushRows.Add(float64(w.Rows))
+	m.flushSamples.Add(float64(w.Samples))
+	m.flushBytes.Add(float64(w.Bytes))
+}
+
+func (m *metrics) merge(done chunks.Merged, took time.Duration) {
+	m.mergeSeconds.Observe(took.Seconds())
+	m.mergeRows.WithLabelValues("in").Add(float64(done.Rows))
+	m.mergeRows.WithLabelValues("out").Add(float64(done.RowsOut))
+}

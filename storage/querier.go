@@ -1,0 +1,318 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+	promstorage "github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/promkeep/promkeep/storage/catalogue"
+	"github.com/promkeep/promkeep/storage/chunks"
+	"github.com/promkeep/promkeep/storage/head"
+	"github.com/promkeep/promkeep/storage/series"
+)
+
+type tenantKey struct{}
+
+// WithTenant makes queries with the context read the tenant of that name, instead of DefaultTenant.
+func WithTenant(ctx context.Context, tenant string) context.Context {
+	return context.WithValue(ctx, tenantKey{}, tenant)
+}
+
+func tenantOf(ctx context.Context) string {
+	if name, ok := ctx.Value(tenantKey{}).(string); ok && name != "" {
+		return name
+	}
+	return DefaultTenant
+}
+
+// Querier implements Prometheus' storage.Queryable over all samples, in memory and in the database.
+func (db *DB) Querier(mint, maxt int64) (promstorage.Querier, error) {
+	return &querier{db: db, mint: mint, maxt: maxt}, nil
+}
+
+// ChunkQuerier implements Prometheus' storage.ChunkQueryable.
+func (db *DB) ChunkQuerier(mint, maxt int64) (promstorage.ChunkQuerier, error) {
+	return &chunkQuerier{querier{db: db, mint: mint, maxt: maxt}}, nil
+}
+
+type querier struct {
+	db         *DB
+	mint, maxt int64
+}
+
+func (*querier) Close() error { return nil }
+
+type chunkQuerier struct{ querier }
+
+func (q *chunkQuerier) Select(ctx context.Context, sorted bool, hints *promstorage.SelectHints, ms ...*labels.Matcher) promstorage.ChunkSeriesSet {
+	return promstorage.NewSeriesSetToChunkSet(q.querier.Select(ctx, sorted, hints, ms...))
+}
+
+// Select returns the series that match with their samples in the querier's range, all as of one moment.
+func (q *querier) Select(ctx context.Context, sorted bool, hints *promstorage.SelectHints, ms ...*labels.Matcher) promstorage.SeriesSet {
+	mint, maxt := q.mint, q.maxt
+	if hints != nil && !hints.DisableTrimming {
+		mint, maxt = max(mint, hints.Start), min(maxt, hints.End)
+	}
+	if mint > maxt {
+		return promstorage.EmptySeriesSet()
+	}
+	found, err := q.db.collect(ctx, mint, maxt, ms)
+	if err != nil {
+		return promstorage.ErrSeriesSet(err)
+	}
+	if hints != nil && hints.Func == "series" {
+		// The samples are not wanted, but a series without any in the range must not appear.
+		found = slices.DeleteFunc(found, func(s *selected) bool { return !s.hasSample(mint, maxt) })
+	}
+	if sorted || (hints != nil && hints.Limit > 0) {
+		slices.SortFunc(found, func(a, b *selected) int { return labels.Compare(a.labels, b.labels) })
+	}
+	if hints != nil && hints.Limit > 0 && len(found) > hints.Limit {
+		found = found[:hints.Limit]
+	}
+	return &seriesSet{series: found, at: -1}
+}
+
+// selected is one series of a result: what lies in memory and what was read from the database.
+type selected struct {
+	db         *DB
+	id         uint64
+	labels     labels.Labels
+	mint, maxt int64
+	cover      int64 // rows of the view count from here on, rows of the database up to here
+	view       head.View
+	rows       []chunks.Row
+}
+
+// collect finds the series, takes what is in memory, and reads the rest from the database. The order matters: what is
+// flushed and evicted after a look into memory is in the database by the time that is asked.
+func (db *DB) collect(ctx context.Context, mint, maxt int64, ms []*labels.Matcher) ([]*selected, error) {
+	tenant, ok, err := db.catalogue.LookupTenant(ctx, tenantOf(ctx))
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	inHead, err := db.head.Tenant(tenant).Select(ctx, ms...)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*selected, 0, len(inHead))
+	for _, s := range inHead {
+		out = append(out, &selected{db: db, id: s.ID, labels: s.Labels, mint: mint, maxt: maxt, view: s.View(mint, maxt)})
+	}
+	cover := db.head.CoverFrom()
+	for _, s := range out {
+		s.cover = cover
+	}
+	if mint < cover {
+		if out, err = db.collectOld(ctx, tenant, mint, min(maxt, cover-1), maxt, cover, out, ms); err != nil {
+			return nil, err
+		}
+	}
+	return slices.DeleteFunc(out, func(s *selected) bool {
+		return len(s.rows) == 0 && len(s.view.Rows) == 0 && len(s.view.Samples) == 0 && len(s.view.Histograms) == 0
+	}), nil
+}
+
+// collectOld adds what the database holds of [mint, upto].
+func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, cover int64, out []*selected, ms []*labels.Matcher) ([]*selected, error) {
+	byID := make(map[uint64]*selected, len(out))
+	ids := make([]uint64, 0, len(out))
+	for _, s := range out {
+		byID[s.id] = s
+		ids = append(ids, s.id)
+	}
+	err := db.catalogue.Select(ctx, tenant, mint, upto, func(c catalogue.Series) error {
+		if byID[c.ID] == nil {
+			s := &selected{db: db, id: c.ID, labels: c.Labels, mint: mint, maxt: maxt, cover: cover}
+			byID[c.ID] = s
+			out = append(out, s)
+			ids = append(ids, c.ID)
+		}
+		return nil
+	}, ms...)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	err = db.chunks.Read(ctx, ids, mint, upto, func(r chunks.Row) error {
+		s := byID[r.SeriesID]
+		s.rows = append(s.rows, r)
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return out, nil
+}
+
+// load decodes and merges all samples of the series into set.
+func (s *selected) load(set *series.Set) error {
+	runs := make([]series.Run, 0, len(s.rows)+len(s.view.Rows)+1)
+	add := func(r chunks.Row, mint, maxt int64) error {
+		run, err := chunks.Decode(r, mint, maxt)
+		if err != nil {
+			s.db.corrupt(r, err)
+			return fmt.Errorf("%s of %s: %w", r, s.labels, err)
+		}
+		runs = append(runs, run)
+		return nil
+	}
+	for _, r := range s.rows {
+		if err := add(r, s.mint, min(s.maxt, s.cover-1)); err != nil {
+			return err
+		}
+	}
+	for _, r := range s.view.Rows {
+		if r.End < s.cover {
+			continue
+		}
+		row := chunks.Row{SeriesID: s.id, Start: r.Start, End: r.End, N: r.N, Version: r.Version, Encoding: r.Encoding, Data: r.Data}
+		if err := add(row, max(s.mint, s.cover), s.maxt); err != nil {
+			return err
+		}
+	}
+	if n := len(s.view.Samples); n > 0 {
+		run := series.Run{Version: math.MaxInt64, T: make([]int64, n), V: make([]float64, n)}
+		if s.view.ST != nil {
+			run.ST = make([]int64, n)
+		}
+		for i, x := range s.view.Samples {
+			run.T[i], run.V[i] = x.T, x.V
+			if run.ST != nil {
+				run.ST[i] = s.view.ST[x.T]
+			}
+		}
+		runs = append(runs, run)
+	}
+	if len(s.view.Histograms) > 0 {
+		runs = append(runs, series.Run{Version: math.MaxInt64, Histograms: s.view.Histograms})
+	}
+	set.Reset()
+	series.Merge(set, runs)
+	return nil
+}
+
+// hasSample tells whether the series has a sample in [mint, maxt], decoding only where the bounds of rows do not tell.
+func (s *selected) hasSample(mint, maxt int64) bool {
+	inside := func(start, end int64) bool { return start >= mint && start <= maxt || end >= mint && end <= maxt }
+	for _, r := range s.rows {
+		if inside(r.Start, r.End) {
+			return true
+		}
+	}
+	for _, r := range s.view.Rows {
+		if inside(r.Start, r.End) {
+			return true
+		}
+	}
+	if len(s.view.Samples) > 0 || len(s.view.Histograms) > 0 {
+		return true
+	}
+	var set series.Set
+	return s.load(&set) != nil || len(set.T) > 0 || len(set.Histograms) > 0
+}
+
+// Labels implements storage.Series.
+func (s *selected) Labels() labels.Labels { return s.labels }
+
+// Iterator implements storage.Series. It decodes into the memory of it, if it is one of ours.
+func (s *selected) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
+	i, ok := it.(*iterator)
+	if !ok {
+		i = &iterator{}
+	}
+	i.reset()
+	i.err = s.load(&i.set)
+	return i
+}
+
+// seriesSet implements storage.SeriesSet.
+type seriesSet struct {
+	series []*selected
+	at     int
+}
+
+func (s *seriesSet) Next() bool {
+	s.at++
+	return s.at < len(s.series)
+}
+
+func (s *seriesSet) At() promstorage.Series          { return s.series[s.at] }
+func (*seriesSet) Err() error                        { return nil }
+func (*seriesSet) Warnings() annotations.Annotations { return nil }
+
+// LabelValues implements storage.LabelQuerier.
+func (q *querier) LabelValues(ctx context.Context, name string, hints *promstorage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	values := map[string]struct{}{}
+	err := q.eachLabels(ctx, ms, func(l labels.Labels) {
+		if v := l.Get(name); v != "" {
+			values[v] = struct{}{}
+		}
+	})
+	return finishNames(values, hints), nil, err
+}
+
+// LabelNames implements storage.LabelQuerier.
+func (q *querier) LabelNames(ctx context.Context, hints *promstorage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	names := map[string]struct{}{}
+	err := q.eachLabels(ctx, ms, func(l labels.Labels) {
+		l.Range(func(l labels.Label) { names[l.Name] = struct{}{} })
+	})
+	return finishNames(names, hints), nil, err
+}
+
+// eachLabels calls fn for the labels of each series that matches and may have samples in the querier's range.
+func (q *querier) eachLabels(ctx context.Context, ms []*labels.Matcher, fn func(labels.Labels)) error {
+	tenant, ok, err := q.db.catalogue.LookupTenant(ctx, tenantOf(ctx))
+	if err != nil {
+		return unavailable(err)
+	}
+	if !ok {
+		return nil
+	}
+	if len(ms) == 0 {
+		ms = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".*")}
+	}
+	inHead, err := q.db.head.Tenant(tenant).Select(ctx, ms...)
+	if err != nil {
+		return err
+	}
+	for _, s := range inHead {
+		fn(s.Labels)
+	}
+	if cover := q.db.head.CoverFrom(); q.mint < cover {
+		err = q.db.catalogue.Select(ctx, tenant, q.mint, min(q.maxt, cover-1), func(c catalogue.Series) error {
+			fn(c.Labels)
+			return nil
+		}, ms...)
+		if err != nil {
+			return unavailable(err)
+		}
+	}
+	return nil
+}
+
+func finishNames(set map[string]struct{}, hints *promstorage.LabelHints) []string {
+	out := make([]string, 0, len(set))
+	for v := range set {
+		out = append(out, strings.Clone(v))
+	}
+	slices.Sort(out)
+	if hints != nil && hints.Limit > 0 && len(out) > hints.Limit {
+		out = out[:hints.Limit]
+	}
+	return out
+}

@@ -1,0 +1,159 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/promkeep/promkeep/storage/catalogue"
+	"github.com/promkeep/promkeep/storage/head"
+)
+
+// maxUnresolved bounds the series that wait for the catalogue.
+const maxUnresolved = 500_000
+
+// resolver looks up and creates series for batches, many at once: while one round is under way the next gathers.
+type resolver struct {
+	db *DB
+
+	// lifecycle is held while series come to life and while they end, so that a series which is in memory is never marked
+	// as ended in the catalogue.
+	lifecycle sync.Mutex
+
+	mu      sync.Mutex // guards what follows
+	waiting []*resolving
+	queued  int // series in waiting
+	running bool
+	closed  bool
+	idle    sync.WaitGroup
+}
+
+type resolving struct {
+	tenant  *head.Tenant
+	unknown []unknown
+	series  []*head.Series // resolved, one for each of unknown
+	done    chan error
+}
+
+func newResolver(db *DB) *resolver { return &resolver{db: db} }
+
+// resolve fills in the series of a batch that it did not know. When ctx ends first the round goes on without the batch.
+func (r *resolver) resolve(ctx context.Context, b *Batch) error {
+	req := &resolving{tenant: b.tenant, unknown: append([]unknown(nil), b.unknown...), done: make(chan error, 1)}
+	r.mu.Lock()
+	switch {
+	case r.closed:
+		r.mu.Unlock()
+		return unavailable(errors.New("promkeep is stopping"))
+	case r.queued > 0 && r.queued+len(req.unknown) > maxUnresolved:
+		r.mu.Unlock()
+		return overloaded("too many new series wait for the catalogue")
+	}
+	r.waiting = append(r.waiting, req)
+	r.queued += len(req.unknown)
+	if !r.running {
+		r.running = true
+		r.idle.Add(1)
+		go r.run()
+	}
+	r.mu.Unlock()
+	select {
+	case err := <-req.done:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return unavailable(ctx.Err())
+	}
+	for i, u := range req.unknown {
+		b.series[u.at] = req.series[i]
+	}
+	return nil
+}
+
+// run does rounds until nothing waits.
+func (r *resolver) run() {
+	defer r.idle.Done()
+	for {
+		r.mu.Lock()
+		round := r.waiting
+		r.waiting, r.queued = nil, 0
+		if len(round) == 0 {
+			r.running = false
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		err := r.round(ctx, round)
+		cancel()
+		for _, req := range round {
+			req.done <- err
+		}
+	}
+}
+
+func (r *resolver) round(ctx context.Context, round []*resolving) error {
+	r.lifecycle.Lock()
+	defer r.lifecycle.Unlock()
+	began := time.Now()
+	var missing []*catalogue.Series
+	type place struct {
+		req *resolving
+		i   int
+		to  *catalogue.Series
+	}
+	var places []place
+	type identity struct {
+		tenant int32
+		hash   uint64
+	}
+	seen := map[identity][]*catalogue.Series{}
+	for _, req := range round {
+		req.series = make([]*head.Series, len(req.unknown))
+		for i, u := range req.unknown {
+			if s := req.tenant.Find(u.key, u.lset); s != nil {
+				req.series[i] = s
+				continue
+			}
+			id := identity{req.tenant.ID, u.lset.Hash()}
+			var c *catalogue.Series
+			for _, other := range seen[id] {
+				if labels.Equal(other.Labels, u.lset) {
+					c = other
+				}
+			}
+			if c == nil {
+				c = &catalogue.Series{Tenant: req.tenant.ID, Labels: u.lset, Started: catalogue.Hour(u.mint)}
+				seen[id] = append(seen[id], c)
+				missing = append(missing, c)
+			}
+			c.Started = min(c.Started, catalogue.Hour(u.mint))
+			places = append(places, place{req, i, c})
+		}
+	}
+	if len(missing) > 0 {
+		if err := r.db.catalogue.Create(ctx, missing); err != nil {
+			if errors.Is(err, catalogue.ErrCollision) {
+				return err
+			}
+			return unavailable(err)
+		}
+		r.db.metrics.seriesCreated.Add(float64(len(missing)))
+		r.db.metrics.createSeconds.Observe(time.Since(began).Seconds())
+	}
+	for _, p := range places {
+		p.req.series[p.i] = p.req.tenant.Add(p.req.unknown[p.i].key, p.to.ID, p.to.Labels, p.to.Started)
+	}
+	return nil
+}
+
+func (r *resolver) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.idle.Wait()
+}
