@@ -95,6 +95,15 @@ var kindsOfValue = map[string]func(r *rand.Rand, n int) []float64{
 	"oddInFloats": func(r *rand.Rand, n int) []float64 {
 		return sprinkled(r, values(n, func(int) float64 { return r.Float64() }))
 	},
+	"oddInSum": func(r *rand.Rand, n int) []float64 {
+		sum := -100.0
+		return sprinkled(r, values(n, func(int) float64 {
+			for range 20 {
+				sum += float64(r.IntN(1e6)) / 1e6
+			}
+			return sum
+		}))
+	},
 	"staleAtEnd": func(r *rand.Rand, n int) []float64 {
 		v := counter(r, n, 1, 1000)
 		v[n-1] = stale

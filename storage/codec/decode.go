@@ -39,8 +39,8 @@ func (r *reader) columnHeader(col columnType, n int) (column, error) {
 	if c.kind >= numKinds || c.width > 64 {
 		return c, corrupt("column of kind %d with %d planes", c.kind, c.width)
 	}
-	if col != columnValue && (c.scale != 0 || c.ext&extSpecials != 0) {
-		return c, corrupt("column of timestamps with a scale or special values")
+	if col != columnValue && (c.scale != 0 || c.ext&(extSpecials|extCorrected) != 0) {
+		return c, corrupt("column of integers with a scale, special values or corrections")
 	}
 	switch {
 	case c.scale == scaleBits:
@@ -204,8 +204,32 @@ func (s *scratch) decodeValues(r *reader, v []float64) error {
 			return err
 		}
 	}
+	if c.ext&extCorrected != 0 {
+		if err := s.correct(r, v); err != nil {
+			return err
+		}
+	}
 	if c.ext&extSpecials != 0 {
 		return r.specials(v)
+	}
+	return nil
+}
+
+// correct reads a column of corrections and applies them to v.
+func (s *scratch) correct(r *reader, v []float64) error {
+	if len(v) > maxBlock {
+		return corrupt("corrections in a block of %d samples", len(v))
+	}
+	c, err := r.columnHeader(columnCorrection, len(v))
+	if err != nil {
+		return err
+	}
+	ulps := s.ints[:len(v)]
+	if err := s.decodeInts(r, c, ulps); err != nil {
+		return err
+	}
+	for i, x := range ulps {
+		v[i] = math.Float64frombits(math.Float64bits(v[i]) + uint64(x))
 	}
 	return nil
 }

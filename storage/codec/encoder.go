@@ -15,14 +15,16 @@ const encodeBlock = 512
 // keeps scratch memory between rows, about 50 KiB, and must not be used by two
 // goroutines at once.
 type Encoder struct {
-	k        [maxBlock]int64  // the integers of the column at hand
-	x        [maxBlock]uint64 // residuals of the best plan so far
-	try      [maxBlock]uint64 // residuals of the plan being tried
-	best     *[maxBlock]uint64
-	trial    *[maxBlock]uint64
-	planes   [64][maxBlock / 8]byte
-	presence [maxBlock / 8]byte
-	special  []special
+	k           [maxBlock]int64  // the integers of the column at hand
+	x           [maxBlock]uint64 // residuals of the best plan so far
+	try         [maxBlock]uint64 // residuals of the plan being tried
+	best        *[maxBlock]uint64
+	trial       *[maxBlock]uint64
+	planes      [64][maxBlock / 8]byte
+	presence    [maxBlock / 8]byte
+	special     []special
+	ulps        []int64 // corrections of the decimals in k, if any; in corrections
+	corrections [maxBlock]int64
 }
 
 type special struct {

@@ -95,7 +95,8 @@ const (
 	extExceptions = 1 << 1 // some residuals have bits above the planes
 	extSpecials   = 1 << 2 // some values are given as float64 bits
 	extSparse     = 1 << 3 // only the residuals that are not zero are stored
-	extAll        = extUnit | extExceptions | extSpecials | extSparse
+	extCorrected  = 1 << 4 // a second column corrects the last places of the float64
+	extAll        = extUnit | extExceptions | extSpecials | extSparse | extCorrected
 )
 
 const (

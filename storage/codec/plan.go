@@ -14,6 +14,7 @@ const (
 	columnTime  columnType = iota // base is stored relative to the first timestamp of the block
 	columnStart                   // likewise
 	columnValue
+	columnCorrection // units in the last place, to be added to the bits of a value
 )
 
 // plan is one way to write a column.
@@ -75,6 +76,9 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 	if p.sparse {
 		ext |= extSparse
 	}
+	if e.ulps != nil {
+		ext |= extCorrected
+	}
 	if ext != 0 {
 		dst = append(dst, head, byte(p.width)|headerExtended, ext)
 	} else {
@@ -114,6 +118,13 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 				next = i + 1
 			}
 		}
+	}
+	if e.ulps != nil {
+		copy(e.k[:], e.ulps)
+		specials := e.special
+		e.ulps, e.special = nil, nil
+		dst = e.appendColumn(dst, n, columnCorrection, 0, 0)
+		e.special = specials
 	}
 	if len(e.special) > 0 {
 		dst = e.appendSpecials(dst)
