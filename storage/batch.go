@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/promkeep/promkeep/storage/head"
 	"github.com/promkeep/promkeep/storage/samplelog"
@@ -107,14 +108,27 @@ func (b *Batch) Float(t, st int64, v float64) {
 	b.floats = append(b.floats, float{b.at(t), t, v})
 }
 
-// Histogram adds a sample with an integer histogram, which is copied.
-func (b *Batch) Histogram(t, st int64, h *histogram.Histogram) {
+// Histogram adds a sample with an integer histogram, which is copied. The error says what is wrong with the histogram; it
+// is not added then.
+func (b *Batch) Histogram(t, st int64, h *histogram.Histogram) error {
+	if !value.IsStaleNaN(h.Sum) {
+		if err := h.Validate(); err != nil {
+			return err
+		}
+	}
 	b.hists = append(b.hists, hist{b.at(t), series.Histogram{T: t, ST: st, H: h.Copy()}})
+	return nil
 }
 
-// FloatHistogram adds a sample with a float histogram, which is copied.
-func (b *Batch) FloatHistogram(t, st int64, h *histogram.FloatHistogram) {
+// FloatHistogram adds a sample with a float histogram, under the same conditions as Histogram.
+func (b *Batch) FloatHistogram(t, st int64, h *histogram.FloatHistogram) error {
+	if !value.IsStaleNaN(h.Sum) {
+		if err := h.Validate(); err != nil {
+			return err
+		}
+	}
 	b.hists = append(b.hists, hist{b.at(t), series.Histogram{T: t, ST: st, FH: h.Copy()}})
+	return nil
 }
 
 // Samples is how many samples were added.

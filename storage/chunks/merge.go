@@ -196,7 +196,7 @@ func (s *Store) mergeWindow(rows []Row) ([]Row, error) {
 	)
 	for _, r := range rows {
 		version = max(version, r.Version)
-		run, err := Decode(r, math.MinInt64, math.MaxInt64)
+		run, err := decode(r, math.MinInt64, math.MaxInt64, true)
 		if err != nil {
 			// What cannot be read is kept as it is: somebody may still repair it.
 			s.OnCorrupt(r, err)

@@ -3,12 +3,17 @@ package chunks
 import (
 	"fmt"
 
+	"github.com/prometheus/prometheus/model/histogram"
+
 	"github.com/promkeep/promkeep/storage/codec"
 	"github.com/promkeep/promkeep/storage/series"
 )
 
-// Decode returns the samples of a row in [mint, maxt] (ms).
-func Decode(r Row, mint, maxt int64) (series.Run, error) {
+// Decode returns the samples of a row in [mint, maxt] (ms), for a query.
+func Decode(r Row, mint, maxt int64) (series.Run, error) { return decode(r, mint, maxt, false) }
+
+// decode keeps the counter resets of histograms that only a hint tells of, if the samples are to be encoded again.
+func decode(r Row, mint, maxt int64, keepResets bool) (series.Run, error) {
 	run := series.Run{Version: int64(r.Version)}
 	switch r.Encoding {
 	case codec.EncodingFloat:
@@ -19,6 +24,24 @@ func Decode(r Row, mint, maxt int64) (series.Run, error) {
 		run.T, run.V = c.T, c.V
 		if len(c.ST) > 0 {
 			run.ST = c.ST
+		}
+	case codec.EncodingHistogram, codec.EncodingFloatHistogram:
+		c := codec.Histograms{KeepResets: keepResets}
+		if err := c.DecodeRange(r.Data, mint, maxt); err != nil {
+			return run, err
+		}
+		run.Histograms = make([]series.Histogram, len(c.T))
+		for i, t := range c.T {
+			h := &run.Histograms[i]
+			h.T = t
+			if len(c.ST) > 0 {
+				h.ST = c.ST[i]
+			}
+			if r.Encoding == codec.EncodingHistogram {
+				h.H = c.H[i]
+			} else {
+				h.FH = c.FH[i]
+			}
 		}
 	default:
 		return run, fmt.Errorf("%w: unknown encoding %d", codec.ErrCorrupt, r.Encoding)
@@ -40,6 +63,49 @@ func Encode(id uint64, version int32, set *series.Set) ([]Row, error) {
 		}
 		out = append(out, r)
 		t, v = t[n:], v[n:]
+	}
+	for _, float := range [2]bool{false, true} {
+		rows, err := encodeHistograms(id, version, set.Histograms, float)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rows...)
+	}
+	return out, nil
+}
+
+// encodeHistograms packs those of the histograms that have float counts, or those that have not.
+func encodeHistograms(id uint64, version int32, all []series.Histogram, float bool) (out []Row, err error) {
+	var (
+		t, st []int64
+		hs    []*histogram.Histogram
+		fhs   []*histogram.FloatHistogram
+		some  bool // a start timestamp
+	)
+	for _, h := range all {
+		if (h.FH != nil) != float {
+			continue
+		}
+		t, st, hs, fhs = append(t, h.T), append(st, h.ST), append(hs, h.H), append(fhs, h.FH)
+		some = some || h.ST != 0
+	}
+	for from := 0; from < len(t); from += codec.MaxSamples {
+		to := min(from+codec.MaxSamples, len(t))
+		r := Row{SeriesID: id, Start: t[from], End: t[to-1], N: int32(to - from), Version: version, Encoding: codec.EncodingHistogram}
+		var starts []int64
+		if some {
+			starts = st[from:to]
+		}
+		if float {
+			r.Encoding = codec.EncodingFloatHistogram
+			r.Data, err = codec.AppendFloatHistograms(nil, t[from:to], starts, fhs[from:to])
+		} else {
+			r.Data, err = codec.AppendHistograms(nil, t[from:to], starts, hs[from:to])
+		}
+		if err != nil {
+			return nil, fmt.Errorf("histograms of series %d, %d to %d ms: %w", id, r.Start, r.End, err)
+		}
+		out = append(out, r)
 	}
 	return out, nil
 }
