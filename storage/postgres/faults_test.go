@@ -96,10 +96,15 @@ func TestKilledBackendRecovers(t *testing.T) {
 
 func TestStopWhileRestarting(t *testing.T) {
 	t.Parallel()
-	srv := start(t, Options{DataDir: dataDir(t)})
+	dir := dataDir(t)
+	srv := start(t, Options{DataDir: dir})
 	require.NoError(t, syscall.Kill(srv.PID(), syscall.SIGKILL))
 	stop(t, srv)
 	require.Zero(t, srv.PID())
+	require.NotRegexp(t, `Database cluster state:\s+shut down\n`, controlData(t, srv.Installation(), dir))
+
+	stop(t, start(t, Options{DataDir: dir})) // recovers, and frees the shared memory that the killed server left
+	requireCleanShutdown(t, srv.Installation(), dir)
 }
 
 func TestStopEndsAServerThatDoesNotListen(t *testing.T) {
