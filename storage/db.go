@@ -118,6 +118,8 @@ func (db *DB) recover(ctx context.Context, pc *pgxpool.Config) error {
 			replayed += n
 			return err
 		},
+		// The pool's connections broke with the log's.
+		Resumed:       db.pool.Reset,
 		Stream:        stream,
 		Logger:        db.cfg.Logger,
 		MaxQueueBytes: db.cfg.QueueBytes,

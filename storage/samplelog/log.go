@@ -27,8 +27,10 @@ type Config struct {
 	// Replayed is called, in commit order, with each payload that this process has not applied itself: at Open with all
 	// that was never dropped, and after a lost connection with what turned out to be committed. It must not keep payload.
 	Replayed func(payload []byte) error
-	Stream   [16]byte // identifies this adapter
-	Logger   *slog.Logger
+	// Resumed, if not nil, is called when a lost connection has been replaced, before writes are taken again.
+	Resumed func()
+	Stream  [16]byte // identifies this adapter
+	Logger  *slog.Logger
 
 	MaxQueueBytes   int           // bound of payload bytes that wait for a commit; 0 is 64 MiB
 	MaxGroupBytes   int           // bound of one commit; 0 is 4 MiB
@@ -330,6 +332,9 @@ func (l *Log) reconnect(ctx context.Context, cause error) bool {
 		if delay >= time.Second || errors.As(err, &pg) {
 			l.cfg.Logger.Warn("the database is still away", "for", time.Since(began).Round(time.Millisecond), "err", err)
 		}
+	}
+	if l.cfg.Resumed != nil {
+		l.cfg.Resumed()
 	}
 	l.mu.Lock()
 	if l.failed == nil || !errors.Is(l.failed, ErrClosed) {
