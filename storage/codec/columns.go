@@ -55,14 +55,14 @@ func (c *Columns) DecodeRange(row []byte, mint, maxt int64) error {
 		c.scratch = new(scratch)
 	}
 	nt, nst := len(c.T), len(c.ST)
-	if err := c.decodeBlocks(&r, h, mint, maxt); err != nil {
+	if err := c.decodeBlocks(r, h, mint, maxt); err != nil {
 		c.T, c.V, c.ST = c.T[:nt], c.V[:nt], c.ST[:nst]
 		return err
 	}
 	return nil
 }
 
-func (c *Columns) decodeBlocks(r *reader, h header, mint, maxt int64) error {
+func (c *Columns) decodeBlocks(r reader, h header, mint, maxt int64) error {
 	it := blockIterator{r: r, h: h}
 	for it.next() {
 		if it.first > maxt {
@@ -80,7 +80,7 @@ func (c *Columns) decodeBlocks(r *reader, h header, mint, maxt int64) error {
 
 // blockIterator walks over the blocks of a row without decoding them.
 type blockIterator struct {
-	r    *reader
+	r    reader // what follows this block
 	h    header
 	done int // samples in the blocks up to and with this one
 
@@ -106,7 +106,7 @@ func (b *blockIterator) next() bool {
 	b.count = min(b.h.block, b.h.count-b.done)
 	b.done += b.count
 	if b.h.flags&flagBlocks == 0 {
-		b.body, b.r.b = *b.r, nil
+		b.body, b.r.b = b.r, nil
 	} else {
 		b.body = reader{b: b.r.bytes(int(min(b.r.uvarint(), MaxSamples*64)))}
 	}
@@ -118,7 +118,7 @@ func (b *blockIterator) next() bool {
 	}
 	b.hasNext = b.done < b.h.count
 	if b.hasNext {
-		ahead := *b.r
+		ahead := b.r
 		ahead.uvarint()
 		b.nextFirst = int64(uint64(b.first) + ahead.uvarint())
 		if ahead.bad || b.nextFirst <= b.first {
@@ -146,6 +146,10 @@ func (c *Columns) decodeBlock(r *reader, flags byte, n int, first, mint, maxt in
 	}
 	if maxt < t[n-1] {
 		hi = sort.Search(n, func(i int) bool { return t[i] > maxt })
+	}
+	if lo >= hi {
+		c.T = c.T[:nt]
+		return nil
 	}
 
 	if nst := len(c.ST); flags&flagStart != 0 || nst > 0 {
@@ -202,7 +206,7 @@ func Bounds(row []byte) (mint, maxt int64, err error) {
 	}
 	c := boundsColumns.Get().(*Columns)
 	defer boundsColumns.Put(c)
-	it := blockIterator{r: &r, h: h}
+	it := blockIterator{r: r, h: h}
 	for it.next() {
 		if it.done == it.count {
 			mint = it.first

@@ -160,6 +160,7 @@ func (e *Encoder) choose(k []int64, col columnType, scale int) plan {
 		e.tryXOR(k, &best)
 	}
 	unit := divide(k)
+	e.bridgeSpecials(k)
 
 	step := int64(0)
 	if n > 1 {

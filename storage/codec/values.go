@@ -127,7 +127,7 @@ func (e *Encoder) toCorrectedDecimals(v []float64, scale int) {
 		}
 		e.k[i], e.ulps[i] = k, ulps
 	}
-	e.fillSpecials(len(v))
+	e.coverSpecials(len(v))
 }
 
 // toDecimals fills e.k with v as integers and e.special with the values that
@@ -164,7 +164,7 @@ func (e *Encoder) toDecimals(v []float64) int {
 		}
 		switch {
 		case misfits <= allowed && len(e.special) <= len(v)/4+1 && len(e.special) < len(v):
-			e.fillSpecials(len(v))
+			e.coverSpecials(len(v))
 			return scale
 		case misfits <= allowed || next > maxScale:
 			return -1
@@ -187,31 +187,50 @@ func (e *Encoder) toBits(v []float64) {
 	if len(e.special) > len(v)/4+1 || len(e.special) == len(v) {
 		e.special = e.special[:0]
 	}
-	e.fillSpecials(len(v))
+	e.coverSpecials(len(v))
 }
 
-// fillSpecials puts integers in the places of special values that cost little:
-// the series goes on as before.
-func (e *Encoder) fillSpecials(n int) {
-	if len(e.special) == 0 {
-		return
-	}
-	next := 0 // first of e.special not yet passed
+// coverSpecials gives the places of special values the integers before them,
+// or after them at the very start, so that they have a say neither in the unit
+// nor in what is first.
+func (e *Encoder) coverSpecials(n int) {
 	lead := 0 // specials at the very start
 	for lead < len(e.special) && e.special[lead].pos == lead {
 		lead++
 	}
-	if lead < n {
-		for i := range lead {
-			e.k[i] = e.k[lead]
-		}
+	if lead == n {
+		return
 	}
-	next = lead
-	for ; next < len(e.special); next++ {
-		i := e.special[next].pos
-		e.k[i] = e.k[i-1]
-		if i >= 2 && (next == 0 || e.special[next-1].pos != i-1) {
-			e.k[i] += e.k[i-1] - e.k[i-2]
+	for i := range lead {
+		e.k[i] = e.k[lead]
+	}
+	for _, s := range e.special[lead:] {
+		e.k[s.pos] = e.k[s.pos-1]
+	}
+}
+
+// bridgeSpecials draws a line across every run of special values, and lets the
+// series go on as before where one ends it, so that no residual stands out.
+func (e *Encoder) bridgeSpecials(k []int64) {
+	for i := 0; i < len(e.special); {
+		from := e.special[i].pos
+		end := from // of the run
+		for i < len(e.special) && e.special[i].pos == end {
+			i, end = i+1, end+1
+		}
+		switch {
+		case from == 0:
+		case end < len(k):
+			step := (k[end] - k[from-1]) / int64(end-from+1)
+			for j := from; j < end; j++ {
+				k[j] = k[j-1] + step
+			}
+		case from >= 2:
+			step := k[from-1] - k[from-2]
+			for j := from; j < end; j++ {
+				k[j] = k[j-1] + step
+				step = 0
+			}
 		}
 	}
 }
