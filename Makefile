@@ -1,0 +1,100 @@
+# promkeep. "make help" lists the targets.
+
+GO ?= go
+
+# What "promkeep --version" says. Empty outside of a git checkout, as in a source archive.
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
+# The commit's date, so that the same source gives the same binary.
+DATE     ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y%m%d-%H:%M:%S 2>/dev/null)
+
+VERSION_PKG := github.com/prometheus/common/version
+LDFLAGS := -s -w \
+	-X $(VERSION_PKG).Version=$(VERSION) \
+	-X $(VERSION_PKG).Revision=$(REVISION) \
+	-X $(VERSION_PKG).Branch=$(BRANCH) \
+	-X $(VERSION_PKG).BuildDate=$(DATE)
+
+# Arguments of "make run", such as RUN_ARGS="--web.listen-address=127.0.0.1:9201".
+DATA_DIR ?= data
+RUN_ARGS ?=
+
+# What the tests run: TEST_ARGS="-run TestName -v", PACKAGES=./storage/... and so on.
+PACKAGES     ?= ./...
+TEST_ARGS    ?=
+TEST_TIMEOUT ?= 30m
+# Packages that are also tested under the race detector, which takes several times as long. Empty for none. It needs
+# a C compiler.
+RACE_PACKAGES ?= ./adapter/... ./storage/...
+HAVE_CC       := $(shell command -v gcc || command -v clang || command -v cc)
+BENCH      ?= .
+BENCH_ARGS ?= -benchmem
+
+GO_FILES = git ls-files --cached --others --exclude-standard '*.go'
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
+
+.PHONY: build
+build: ## build bin/promkeep
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/promkeep ./cmd/promkeep
+
+.PHONY: run
+run: deps-run build ## run promkeep with a PostgreSQL of its own in data/, on http://localhost:9201
+	bin/promkeep serve --data-dir $(DATA_DIR) $(RUN_ARGS)
+
+.PHONY: demo
+demo: deps-test build ## run promkeep with two Prometheus servers writing to it, until Ctrl-C
+	deploy/demo.sh
+
+.PHONY: test
+test: deps-test ## run all tests, some of them again under the race detector
+	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(PACKAGES)
+ifeq ($(HAVE_CC),)
+	@echo "No C compiler: the race detector is left out"
+else ifneq ($(strip $(RACE_PACKAGES)),)
+	CGO_ENABLED=1 $(GO) test -race -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(RACE_PACKAGES)
+endif
+
+.PHONY: test-short
+test-short: deps-test ## run the tests without the long ones
+	$(GO) test -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(PACKAGES)
+
+.PHONY: bench
+bench: deps-test ## run the benchmarks (BENCH=regexp, PACKAGES=./storage/...)
+	$(GO) test -run '^$$' -bench '$(BENCH)' $(BENCH_ARGS) -timeout $(TEST_TIMEOUT) $(PACKAGES)
+
+.PHONY: fmt
+fmt: ## format the Go files
+	$(GO_FILES) | xargs gofmt -s -w
+
+.PHONY: fmt-check
+fmt-check: # list the Go files that are not formatted, and fail if there are any
+	@files=$$($(GO_FILES) | xargs gofmt -s -l) && { [ -z "$$files" ] || { echo "not formatted (make fmt):"; echo "$$files"; exit 1; }; }
+
+.PHONY: vet
+vet: ## run go vet
+	$(GO) vet $(PACKAGES)
+
+.PHONY: lint
+lint: ## run staticcheck, of the version pinned in .ci/tools
+	$(GO) tool -modfile=.ci/tools/go.mod staticcheck $(PACKAGES)
+
+.PHONY: deps-run
+deps-run: ## install a PostgreSQL server if there is none
+	@.ci/deps run
+
+.PHONY: deps-test
+deps-test: ## install PostgreSQL and Prometheus if they are missing
+	@.ci/deps test
+
+.PHONY: deps
+deps: deps-test # what failing tests ask for
+
+.PHONY: clean
+clean: ## remove what was built (not data/)
+	rm -rf bin dist
