@@ -1,0 +1,236 @@
+package promql
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/grafana/regexp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/httputil"
+)
+
+const apiPrefix = "/api/v1"
+
+// handler holds what the handlers of our own need.
+type handler struct {
+	Options
+	queryable storage.SampleAndChunkQueryable // the guarded one
+	cors      *regexp.Regexp
+	lookups   *Limiter
+	reads     *Limiter
+}
+
+// NewHandler serves the read side of Prometheus' HTTP API: /api/v1/… but for what writes, /federate, remote read at
+// /api/v1/read and /read, and /-/healthy and /-/ready. Any other path is 404. The tenant, if there are any, is expected in
+// the context of the request.
+func NewHandler(opts Options) (http.Handler, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	cors, err := regexp.Compile("^(?:" + opts.CORSOrigin + ")$")
+	if err != nil {
+		return nil, fmt.Errorf("--web.cors.origin: %w", err)
+	}
+	engine := opts.Engine.opts
+	h := &handler{
+		Options:   opts,
+		queryable: &guard{opts.Queryable},
+		cors:      cors,
+		lookups:   NewLimiter("lookups", engine.MaxConcurrency, engine.MaxQueued, opts.Registerer),
+		reads:     NewLimiter("remote reads", opts.ReadConcurrentLimit, engine.MaxQueued, opts.Registerer),
+	}
+	return h.router(), nil
+}
+
+func (h *handler) router() http.Handler {
+	api := newUpstreamAPI(h.Options, h.queryable, &guardedExemplars{h.Exemplars}, h.cors)
+	measure := h.instrument()
+
+	r := chi.NewRouter()
+	r.Use(h.recoverPanics, h.retryAfter)
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		respondError(w, http.StatusNotFound, "not_found", "no such path: "+r.URL.Path)
+	})
+	r.Get("/-/healthy", healthy)
+	r.Head("/-/healthy", healthy)
+
+	r.Group(func(r chi.Router) {
+		r.Use(h.whenReady)
+		r.Get("/-/ready", ready)
+		r.Head("/-/ready", ready)
+
+		r.Group(func(r chi.Router) {
+			r.Use(h.bounded)
+			for _, route := range upstreamRoutes {
+				var serve http.Handler = api
+				if isLookup(route.path) {
+					serve = h.limited(api)
+				}
+				serve = measure(apiPrefix+route.path, serve)
+				for method := range strings.FieldsSeq(route.methods) {
+					r.Method(method, apiPrefix+route.path, serve)
+				}
+			}
+			for path, serve := range map[string]http.HandlerFunc{
+				"/metadata":      h.metadata,
+				"/status/config": h.statusConfig,
+				"/status/tsdb":   h.statusTSDB,
+			} {
+				r.Method(http.MethodGet, apiPrefix+path, measure(apiPrefix+path, h.wrap(serve)))
+			}
+			r.Method(http.MethodGet, "/federate",
+				measure("/federate", h.limited(httputil.CompressionHandler{Handler: http.HandlerFunc(h.federate)})))
+		})
+		// No compression: the bodies are, or consist of, compressed bytes.
+		read := measure(apiPrefix+"/read", http.HandlerFunc(h.read))
+		r.Method(http.MethodPost, apiPrefix+"/read", read)
+		r.Method(http.MethodPost, "/read", read)
+	})
+	return r
+}
+
+// isLookup tells what asks for labels and so does not pass the engine's queue.
+func isLookup(path string) bool {
+	switch path {
+	case "/series", "/labels", "/label/{name}/values", "/query_exemplars":
+		return true
+	}
+	return false
+}
+
+func healthy(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "promkeep is Healthy.\n") } //nolint:errcheck
+func ready(w http.ResponseWriter, _ *http.Request)   { io.WriteString(w, "promkeep is Ready.\n") }   //nolint:errcheck
+
+// whenReady answers 503 until the storage can be asked.
+func (h *handler) whenReady(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h.Ready(); err != nil {
+			respondError(w, http.StatusServiceUnavailable, "unavailable", "promkeep is not ready: "+err.Error())
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// bounded refuses requests with more text than any query needs, before it is parsed.
+func (h *handler) bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, h.MaxRequestBytes)
+		// Parses what FormValue parses, with the body in memory up to the bound above.
+		if err := r.ParseMultipartForm(h.MaxRequestBytes); err != nil && !errors.Is(err, http.ErrNotMultipart) {
+			var tooLarge *http.MaxBytesError
+			if errors.As(err, &tooLarge) {
+				respondError(w, http.StatusRequestEntityTooLarge, "bad_data", err.Error())
+				return
+			}
+			badData(w, "error parsing form values: "+err.Error())
+			return
+		}
+		length := len(r.Form.Get("query"))
+		for _, m := range r.Form["match[]"] {
+			length += len(m)
+		}
+		if length > h.MaxQueryLength {
+			badData(w, fmt.Sprintf("the query has %d bytes, at most %d are allowed", length, h.MaxQueryLength))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// limited lets as many of the requests run at once as queries may.
+func (h *handler) limited(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h.lookups.Acquire(r.Context()); err != nil {
+			httputil.SetCORS(w, h.cors, r)
+			h.fail(w, r, err)
+			return
+		}
+		defer h.lookups.Release()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// wrap gives a handler of our own what upstream's have.
+func (h *handler) wrap(next http.HandlerFunc) http.Handler {
+	return httputil.CompressionHandler{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		httputil.SetCORS(w, h.cors, r)
+		next(w, r)
+	})}
+}
+
+// fail answers an error of the storage or of a limiter.
+func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status, errorType := statusOf(classify(r.Context(), err))
+	respondError(w, status, errorType, err.Error())
+}
+
+func (h *handler) recoverPanics(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			h.Logger.Error("a request panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			respondError(w, http.StatusInternalServerError, "internal", "the server failed to answer; its log says why")
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// retryAfter gives every 503 the header, whoever answers it.
+func (h *handler) retryAfter(next http.Handler) http.Handler {
+	seconds := strconv.Itoa(max(int(h.RetryAfter.Seconds()), 1))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(&retryAfterWriter{w, seconds}, r)
+	})
+}
+
+type retryAfterWriter struct {
+	http.ResponseWriter
+	seconds string
+}
+
+func (w *retryAfterWriter) WriteHeader(status int) {
+	if status == http.StatusServiceUnavailable && w.Header().Get("Retry-After") == "" {
+		w.Header().Set("Retry-After", w.seconds)
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Flush is what streamed answers ask their writer for.
+func (w *retryAfterWriter) Flush() { http.NewResponseController(w.ResponseWriter).Flush() } //nolint:errcheck
+
+// Unwrap is for http.ResponseController.
+func (w *retryAfterWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// instrument measures how long requests take, by path and status.
+func (h *handler) instrument() func(path string, next http.Handler) http.Handler {
+	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:                            "promkeep_read_request_duration_seconds",
+		Help:                            "How long requests of the query side took, waiting included.",
+		Buckets:                         []float64{.005, .025, .1, .25, 1, 2.5, 10, 60, 120},
+		NativeHistogramBucketFactor:     1.1,
+		NativeHistogramMaxBucketNumber:  100,
+		NativeHistogramMinResetDuration: 3600e9,
+	}, []string{"handler", "code"})
+	if h.Registerer != nil {
+		h.Registerer.MustRegister(duration)
+	}
+	return func(path string, next http.Handler) http.Handler {
+		return promhttp.InstrumentHandlerDuration(duration.MustCurryWith(prometheus.Labels{"handler": path}), next)
+	}
+}
