@@ -131,3 +131,14 @@ func createExtension(ctx context.Context, conn *pgx.Conn, mode TimescaleDBMode, 
 func Expand(sql string, place string, value int64) string {
 	return strings.ReplaceAll(sql, "{{"+place+"}}", fmt.Sprint(value))
 }
+
+// Advice says what an operator could change, or nothing.
+func (st Status) Advice() string {
+	if st.Layout == LayoutPlain && st.TimescaleDB != EditionNone {
+		return `
+This database has TimescaleDB, but its long-term store began on plain PostgreSQL and stays there: everything works, without
+the columnstore. To convert it, write into a new database that has the extension from the start, and copy the history over:
+a dump of this database can only be restored into the same layout.`
+	}
+	return ""
+}
