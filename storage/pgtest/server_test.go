@@ -59,10 +59,9 @@ func TestDatabasesAreSeparateAndDropped(t *testing.T) {
 	var names []string
 	var server *pgtest.Server
 	t.Run("use", func(t *testing.T) {
-		a, b := pgtest.New(t), pgtest.New(t, pgtest.WithTimescaleDB)
+		a, b := pgtest.New(t), pgtest.New(t)
 		require.NotEqual(t, a.Name, b.Name)
 		require.False(t, a.HasTimescaleDB)
-		require.True(t, b.HasTimescaleDB)
 		_, err := a.Pool(t).Exec(t.Context(), "CREATE TABLE mine ()")
 		require.NoError(t, err)
 		_, err = b.Pool(t).Exec(t.Context(), "TABLE mine")
@@ -76,14 +75,24 @@ func TestDatabasesAreSeparateAndDropped(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	})
-	if names == nil {
-		t.Skip("the part before was skipped")
-	}
 	other := pgtest.New(t)
 	require.Same(t, server, other.Server, "one server for all")
 	var left int
 	require.NoError(t, other.SuperPool(t).QueryRow(t.Context(), "SELECT count(*) FROM pg_database WHERE datname = ANY($1)", names).Scan(&left))
 	require.Zero(t, left)
+}
+
+func TestNewWithTimescaleDB(t *testing.T) {
+	full, apache := pgtest.New(t, pgtest.WithTimescaleDB), pgtest.New(t, pgtest.WithApacheTimescaleDB)
+	require.True(t, full.HasTimescaleDB)
+	require.False(t, full.ApacheOnly)
+	require.True(t, apache.HasTimescaleDB)
+	require.True(t, apache.ApacheOnly)
+	for db, want := range map[*pgtest.DB]string{full: "timescale", apache: "apache"} {
+		var got string
+		require.NoError(t, db.Pool(t).QueryRow(t.Context(), "SHOW timescaledb.license").Scan(&got))
+		require.Equal(t, want, got)
+	}
 }
 
 func TestServersDoNotLookLikeLeaks(t *testing.T) {

@@ -108,6 +108,9 @@ func TestStopWhileRestarting(t *testing.T) {
 }
 
 func TestStopEndsAServerThatDoesNotListen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for all the patience of Stop, some ten seconds")
+	}
 	t.Parallel()
 	dir := dataDir(t)
 	srv := start(t, Options{DataDir: dir})
@@ -124,7 +127,7 @@ func TestStopEndsAServerThatDoesNotListen(t *testing.T) {
 func TestServerEndsWithAKilledPromkeep(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
-	c := startChild(t, os.Args[0], dir, nil)
+	c := startChild(t, testBinary(t), dir, nil)
 	exec1(t, c.uri, "CREATE TABLE kept AS SELECT 5 AS n")
 	require.NoError(t, c.cmd.Process.Kill())
 	require.Error(t, c.cmd.Wait())

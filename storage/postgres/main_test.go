@@ -57,6 +57,13 @@ type childServer struct {
 	uri   string
 }
 
+func testBinary(t *testing.T) string {
+	t.Helper()
+	program, err := os.Executable()
+	require.NoError(t, err)
+	return program
+}
+
 func startChild(t *testing.T, program, dir string, attr *syscall.SysProcAttr) *childServer {
 	t.Helper()
 	c := &childServer{cmd: exec.Command(program)}

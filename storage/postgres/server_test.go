@@ -150,7 +150,7 @@ func TestLockedDataDirectory(t *testing.T) {
 	require.Equal(t, 1, query1[int](t, srv.URI(), "SELECT 1"), "the running server is left alone")
 	stop(t, srv)
 
-	child := startChild(t, os.Args[0], dir, nil)
+	child := startChild(t, testBinary(t), dir, nil)
 	_, err = Start(testContext(t), Options{DataDir: dir})
 	require.ErrorIs(t, err, ErrLocked)
 	require.ErrorContains(t, err, fmt.Sprintf("process ID %d", child.cmd.Process.Pid))
@@ -267,7 +267,7 @@ func TestStartedByAnOrdinaryUser(t *testing.T) {
 	require.NoError(t, as.own(dir))
 	// The test binary is where only root gets at it.
 	program := filepath.Join(filepath.Dir(dir), "promkeep-test")
-	out, err := exec.Command("cp", os.Args[0], program).CombinedOutput()
+	out, err := exec.Command("cp", testBinary(t), program).CombinedOutput()
 	require.NoError(t, err, string(out))
 
 	c := startChild(t, program, dir, &syscall.SysProcAttr{Credential: as.credential})
