@@ -3,7 +3,6 @@ package codec
 import (
 	"encoding/binary"
 	"math/bits"
-	"slices"
 )
 
 // What a column holds decides which kinds are tried and what stands in its
@@ -152,7 +151,6 @@ func hasSlope(kind int) bool { return kind == kindDelta || kind == kindDelta2 ||
 // choose finds the cheapest plan for k and leaves its residuals in e.best. It
 // overwrites k with (k[i]-k[0]) / unit.
 func (e *Encoder) choose(k []int64, col columnType, scale int) plan {
-	n := len(k)
 	e.best, e.trial = &e.x, &e.try
 	best := plan{cost: 1 << 30, unit: 1}
 
@@ -161,40 +159,77 @@ func (e *Encoder) choose(k []int64, col columnType, scale int) plan {
 	}
 	unit := divide(k)
 	e.bridgeSpecials(k)
-
-	step := int64(0)
-	if n > 1 {
-		step = median(n-1, func(i int) int64 { return k[i+1] - k[i] })
+	if len(k) == 1 {
+		e.tryLevel(k, unit, 0, true, &best)
+		return best
 	}
+	step := medianStep(k)
 	if col == columnTime {
 		e.tryDelta(k, unit, step, true, &best)
-		if best.cost > 4 {
-			// The median of the steps is right when some are longer, the mean
-			// when all are a little off.
-			e.tryLine(k, unit, step, &best)
-			if mean := roundedMean(k); mean != step {
-				e.tryLine(k, unit, mean, &best)
-			}
+		// The median of the steps is right when some are longer, the mean
+		// when all are a little off.
+		e.tryLine(k, unit, step, &best)
+		if mean := roundedMean(k); mean != step {
+			e.tryLine(k, unit, mean, &best)
 		}
-	} else {
-		e.tryLevel(k, unit, median(n, func(i int) int64 { return k[i] }), true, &best)
-		e.tryDelta(k, unit, step, true, &best)
-		if best.cost > 4 {
-			least, leastStep := k[0], int64(0)
-			for i := 1; i < n; i++ {
-				least = min(least, k[i])
-				if d := k[i] - k[i-1]; i == 1 || d < leastStep {
-					leastStep = d
-				}
-			}
-			e.tryLevel(k, unit, least, false, &best)
-			e.tryDelta(k, unit, leastStep, false, &best)
+		e.tryDelta2(k, unit, &best)
+		return best
+	}
+
+	// The lengths of all residuals, in bits, show which kinds are worth a try.
+	middle := median(k)
+	s := scan(k, middle, step)
+	limit := min(s.level, s.delta, s.delta2)
+	limit += limit / 8
+	if s.level <= limit {
+		e.tryLevel(k, unit, middle, true, &best)
+		if promising(s.greatest-s.least, len(k), best.cost) {
+			e.tryLevel(k, unit, s.least, false, &best)
 		}
 	}
-	if best.cost > 4 {
-		e.tryDelta2(k, unit, step, &best)
+	if s.delta <= limit {
+		e.tryDelta(k, unit, step, true, &best)
+		if promising(s.greatestStep-s.leastStep, len(k), best.cost) {
+			e.tryDelta(k, unit, s.leastStep, false, &best)
+		}
+	}
+	if s.delta2 <= limit {
+		e.tryDelta2(k, unit, &best)
 	}
 	return best
+}
+
+// spread is what a first look at a column shows.
+type spread struct {
+	level, delta, delta2    int // bits of all residuals of these kinds, zigzag encoded
+	least, greatest         int64
+	leastStep, greatestStep int64
+}
+
+func scan(k []int64, middle, step int64) spread {
+	d := k[1] - k[0]
+	s := spread{
+		least: min(k[0], k[1]), greatest: max(k[0], k[1]), leastStep: d, greatestStep: d,
+		level: bits.Len64(zigzag(k[0]-middle)) + bits.Len64(zigzag(k[1]-middle)),
+		delta: bits.Len64(zigzag(d - step)),
+	}
+	for i := 2; i < len(k); i++ {
+		x := k[i]
+		next := x - k[i-1]
+		s.level += bits.Len64(zigzag(x - middle))
+		s.delta += bits.Len64(zigzag(next - step))
+		s.delta2 += bits.Len64(zigzag(next - d))
+		d = next
+		s.least, s.greatest = min(s.least, x), max(s.greatest, x)
+		s.leastStep, s.greatestStep = min(s.leastStep, d), max(s.greatestStep, d)
+	}
+	return s
+}
+
+// promising reports whether residuals above the least of them may be cheaper
+// than cost. span is the greatest.
+func promising(span int64, n, cost int) bool {
+	return bits.Len64(uint64(span))*n/8 <= cost+cost/4
 }
 
 // divide replaces k[i] by (k[i]-k[0]) / unit for the greatest unit that
@@ -260,15 +295,43 @@ func roundedMean(k []int64) int64 {
 	return (k[n] - k[0] + n/2) / n
 }
 
-// median returns about the median of n integers, judged by a few of them.
-func median(n int, at func(i int) int64) int64 {
-	var buf [15]int64
-	s := buf[:min(n, len(buf))]
-	for j := range s {
-		s[j] = at(j * n / len(s))
+// sampleSize is the number of integers by which medians of n are judged.
+func sampleSize(n int) int {
+	if n < 64 {
+		return min(n, 7)
 	}
-	slices.Sort(s)
+	return 15
+}
+
+// median returns about the median of k.
+func median(k []int64) int64 {
+	var buf [15]int64
+	s := buf[:sampleSize(len(k))]
+	for j, at := 0, 0; j < len(s); j, at = j+1, at+len(k) {
+		insertSorted(s, j, k[at/len(s)])
+	}
 	return s[len(s)/2]
+}
+
+// medianStep returns about the median of the differences of neighbours in k.
+func medianStep(k []int64) int64 {
+	var buf [15]int64
+	n := len(k) - 1
+	s := buf[:sampleSize(n)]
+	for j := range s {
+		at := j * n / len(s)
+		insertSorted(s, j, k[at+1]-k[at])
+	}
+	return s[len(s)/2]
+}
+
+// insertSorted inserts x into s[:n], which is sorted.
+func insertSorted(s []int64, n int, x int64) {
+	for n > 0 && s[n-1] > x {
+		s[n] = s[n-1]
+		n--
+	}
+	s[n] = x
 }
 
 func (e *Encoder) tryLevel(k []int64, unit uint64, base int64, zz bool, best *plan) {
@@ -288,11 +351,8 @@ func (e *Encoder) tryDelta(k []int64, unit uint64, slope int64, zz bool, best *p
 	e.offer(plan{kind: kindDelta, zigzag: zz, slope: slope, unit: unit}, len(k), best)
 }
 
-func (e *Encoder) tryDelta2(k []int64, unit uint64, slope int64, best *plan) {
-	if len(k) < 3 {
-		return
-	}
-	slope = k[1] - k[0]
+func (e *Encoder) tryDelta2(k []int64, unit uint64, best *plan) {
+	slope := k[1] - k[0]
 	u := e.trial[:len(k)]
 	u[0] = 0
 	d := slope
@@ -311,7 +371,12 @@ func (e *Encoder) tryLine(k []int64, unit uint64, slope int64, best *plan) {
 		u[i] = uint64(x - line)
 		line += slope
 	}
-	base := median(len(k), func(i int) int64 { return int64(u[i]) })
+	var buf [15]int64
+	s := buf[:sampleSize(len(u))]
+	for j := range s {
+		insertSorted(s, j, int64(u[j*len(u)/len(s)]))
+	}
+	base := s[len(s)/2]
 	for i := range u {
 		u[i] -= uint64(base)
 	}
@@ -342,24 +407,27 @@ func (e *Encoder) tryXOR(k []int64, best *plan) {
 func (e *Encoder) offer(p plan, n int, best *plan) {
 	u := e.trial[:n]
 	var lens [65]int32
+	all := uint64(0)
 	if p.zigzag {
 		for i, x := range u {
 			z := zigzag(int64(x))
 			u[i] = z
+			all |= z
 			lens[bits.Len64(z)]++
 		}
 	} else {
 		for _, x := range u {
+			all |= x
 			lens[bits.Len64(x)]++
 		}
 	}
-	p.cost, p.width = estimate(&lens, n)
+	top := bits.Len64(all)
+	p.cost, p.width = estimate(&lens, top, n)
 	if zeros := int(lens[0]); zeros > n/4 && p.width > 1 {
 		// One plane of presence, and the rest as if there were no zeros.
 		m := n - zeros
-		lens[0] = 0
-		c, w := estimate(&lens, m)
-		if c += 2 + int(planeCost(int32(m), int32(n))>>10); c < p.cost {
+		c, w := estimate(&lens, top, m)
+		if c += 2 + int(newPlaneSize(n).cost(int32(m))>>10); c < p.cost {
 			p.cost, p.width, p.sparse = c, w, true
 		}
 	}
@@ -390,57 +458,60 @@ var filled8, filled64 = func() (f8, f64 [65]int32) {
 	return f8, f64
 }()
 
-// planeCost estimates the size in 1/1024 bytes of a plane of n bits of which
-// some are set.
-func planeCost(ones, n int32) int32 {
-	groups := (n + 7) / 8
-	masks := (groups + 7) / 8
-	masks2 := (masks + 7) / 8
-	q := ones * 64 / n
-	nonzero, mask := ones<<10, ones<<10
-	if q > 0 {
-		nonzero = min(nonzero, groups*filled8[q])
-		mask = min(mask, masks*filled64[q])
-	} else {
-		nonzero = min(nonzero, groups<<10)
-		mask = min(mask, masks<<10)
+// planeSize is what the cost of a plane depends on, besides its bits.
+type planeSize struct {
+	groups, masks, masks2 int32 // bytes
+	perBit                int32 // 64 / bits, times 1<<16
+}
+
+func newPlaneSize(n int) planeSize {
+	s := planeSize{groups: int32(n+7) / 8, perBit: 64 << 16 / int32(n)}
+	s.masks = (s.groups + 7) / 8
+	s.masks2 = (s.masks + 7) / 8
+	return s
+}
+
+// cost estimates the size in 1/1024 bytes of a plane of which so many bits are
+// set.
+func (s planeSize) cost(ones int32) int32 {
+	nonzero, mask := min(ones, s.groups)<<10, min(ones, s.masks)<<10
+	if q := ones * s.perBit >> 16; q > 0 {
+		nonzero = min(nonzero, s.groups*filled8[q])
+		mask = min(mask, s.masks*filled64[q])
 	}
-	return min(groups<<10, masks<<10+nonzero, masks2<<10+mask+nonzero)
+	return min(s.groups<<10, s.masks<<10+nonzero, s.masks2<<10+mask+nonzero)
 }
 
 // estimate returns about how many bytes n residuals take, and in how many
-// planes, given how many residuals have which length in bits.
-func estimate(lens *[65]int32, n int) (cost, width int) {
-	top := 64
-	for top > 0 && lens[top] == 0 {
-		top--
-	}
+// planes, given how many residuals have which length in bits. None is longer
+// than top.
+func estimate(lens *[65]int32, top, n int) (cost, width int) {
 	if top == 0 {
 		return 0, 0
 	}
-	var above [65]int32 // residuals longer than p bits
-	for p := top - 1; p >= 0; p-- {
-		above[p] = above[p+1] + lens[p+1]
-	}
-	// Cost of the planes below p, in 1/1024 bytes, two bits for the kind of
-	// each. The highest bit of a residual is set, half of the others are.
-	var below [65]int32
-	for p := range top {
-		ones := max(1, lens[p+1]+above[p+1]/2)
-		below[p+1] = below[p] + planeCost(ones, int32(n)) + 256
-	}
-	best := below[top]
+	size := newPlaneSize(n)
+	// Costs are in 1/1024 bytes. From the highest plane down: all costs the
+	// planes passed, saved is the most that storing the bits of some of them
+	// as exceptions saves, down to width.
+	all, saved, above := int32(0), int32(0), int32(0)
 	width = top
-	for w := top - 1; w >= 0 && above[w]*8 <= int32(n); w-- {
+	for p := top - 1; p >= 0; p-- {
+		// The highest bit of a residual is set, half of the others are.
+		ones := max(1, lens[p+1]+above/2)
+		above += lens[p+1]
+		all += size.cost(ones) + 256 // two bits for the kind of the plane
+		if above*8 > int32(n) {
+			continue
+		}
 		// A list of exceptions costs two bytes, an exception one and a byte for
 		// every seven bits.
 		exceptions := int32(2 << 10)
-		for b := w + 1; b <= top; b++ {
-			exceptions += lens[b] << 10 * int32(1+(b-w+6)/7)
+		for b := p + 1; b <= top; b++ {
+			exceptions += lens[b] << 10 * int32(1+(b-p+6)/7)
 		}
-		if c := below[w] + exceptions; c < best {
-			best, width = c, w
+		if s := all - exceptions; s > saved {
+			saved, width = s, p
 		}
 	}
-	return int(best+1023) >> 10, width
+	return int(all-saved+1023) >> 10, width
 }
