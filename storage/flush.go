@@ -59,6 +59,9 @@ type flush struct {
 	version int32
 	started map[*head.Series]int32 // series that got samples older than the catalogue knew
 	writer  *chunks.Writer
+
+	set  series.Set // of one series and window
+	rows []head.Row // of one series
 }
 
 func (f *flush) run(ctx context.Context) error {
@@ -115,8 +118,7 @@ func (f *flush) pack(w *chunks.Writer, part int32, s *head.Series, samples []hea
 		}
 		f.started[s] = hour
 	}
-	var out []head.Row
-	var set series.Set
+	out, set := f.rows[:0], &f.set
 	for len(samples) > 0 || len(hs) > 0 {
 		// The next window is that of the older of what comes next.
 		next := int64(1<<63 - 1)
@@ -140,7 +142,7 @@ func (f *flush) pack(w *chunks.Writer, part int32, s *head.Series, samples []hea
 			set.Histograms = append(set.Histograms, hs[0])
 			hs = hs[1:]
 		}
-		rows, err := chunks.Encode(s.ID, f.version, &set)
+		rows, err := chunks.Encode(s.ID, f.version, set)
 		if err != nil {
 			return nil, err
 		}
@@ -151,6 +153,7 @@ func (f *flush) pack(w *chunks.Writer, part int32, s *head.Series, samples []hea
 			out = append(out, headRow(r))
 		}
 	}
+	f.rows = out
 	return out, nil
 }
 

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -160,30 +161,17 @@ func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, co
 
 // load decodes and merges all samples of the series into set.
 func (s *selected) load(set *series.Set) error {
-	runs := make([]series.Run, 0, len(s.rows)+len(s.view.Rows)+1)
-	add := func(r chunks.Row, mint, maxt int64) error {
-		run, err := chunks.Decode(r, mint, maxt)
-		if err != nil {
-			s.db.corrupt(r, err)
-			return fmt.Errorf("%s of %s: %w", r, s.labels, err)
-		}
-		runs = append(runs, run)
-		return nil
-	}
+	rows := make([]chunks.Clipped, 0, len(s.rows)+len(s.view.Rows))
 	for _, r := range s.rows {
-		if err := add(r, s.mint, min(s.maxt, s.cover-1)); err != nil {
-			return err
-		}
+		rows = append(rows, chunks.Clipped{Row: r, Mint: s.mint, Maxt: min(s.maxt, s.cover-1)})
 	}
 	for _, r := range s.view.Rows {
-		if r.End < s.cover {
-			continue
-		}
-		row := chunks.Row{SeriesID: s.id, Start: r.Start, End: r.End, N: r.N, Version: r.Version, Encoding: r.Encoding, Data: r.Data}
-		if err := add(row, max(s.mint, s.cover), s.maxt); err != nil {
-			return err
+		if r.End >= s.cover {
+			row := chunks.Row{SeriesID: s.id, Start: r.Start, End: r.End, N: r.N, Version: r.Version, Encoding: r.Encoding, Data: r.Data}
+			rows = append(rows, chunks.Clipped{Row: row, Mint: max(s.mint, s.cover), Maxt: s.maxt})
 		}
 	}
+	var more []series.Run
 	if n := len(s.view.Samples); n > 0 {
 		run := series.Run{Version: math.MaxInt64, T: make([]int64, n), V: make([]float64, n)}
 		if s.view.ST != nil {
@@ -195,14 +183,18 @@ func (s *selected) load(set *series.Set) error {
 				run.ST[i] = s.view.ST[x.T]
 			}
 		}
-		runs = append(runs, run)
+		more = append(more, run)
 	}
 	if len(s.view.Histograms) > 0 {
-		runs = append(runs, series.Run{Version: math.MaxInt64, Histograms: s.view.Histograms})
+		more = append(more, series.Run{Version: math.MaxInt64, Histograms: s.view.Histograms})
 	}
-	set.Reset()
-	series.Merge(set, runs)
-	return nil
+	err := chunks.Load(set, rows, more...)
+	var bad *chunks.RowError
+	if errors.As(err, &bad) {
+		s.db.corrupt(bad.Row, bad.Err)
+		return fmt.Errorf("%w; it belongs to %s", err, s.labels)
+	}
+	return err
 }
 
 // hasSample tells whether the series has a sample in [mint, maxt], decoding only where the bounds of rows do not tell.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -189,24 +190,32 @@ func (s *Store) mergeSeries(rows []Row, width int64) ([]Row, error) {
 }
 
 func (s *Store) mergeWindow(rows []Row) ([]Row, error) {
-	var (
-		runs    = make([]series.Run, 0, len(rows))
-		version int32
-		broken  []Row
-	)
+	set := sets.Get().(*series.Set)
+	defer sets.Put(set)
+	version := int32(0)
+	good := make([]Clipped, 0, len(rows))
 	for _, r := range rows {
 		version = max(version, r.Version)
-		run, err := decode(r, math.MinInt64, math.MaxInt64, true)
-		if err != nil {
-			// What cannot be read is kept as it is: somebody may still repair it.
-			s.OnCorrupt(r, err)
-			broken = append(broken, r)
-			continue
-		}
-		runs = append(runs, run)
+		good = append(good, Clipped{r, math.MinInt64, math.MaxInt64})
 	}
-	var set series.Set
-	series.Merge(&set, runs)
-	out, err := Encode(rows[0].SeriesID, version, &set)
+	var broken []Row
+	for {
+		err := load(set, good, nil, true)
+		if err == nil {
+			break
+		}
+		// What cannot be read is kept as it is: somebody may still repair it.
+		var bad *RowError
+		if !errors.As(err, &bad) {
+			return nil, err
+		}
+		s.OnCorrupt(bad.Row, bad.Err)
+		broken = append(broken, bad.Row)
+		good = slices.DeleteFunc(good, func(r Clipped) bool { return &r.Data[0] == &bad.Row.Data[0] })
+	}
+	out, err := Encode(rows[0].SeriesID, version, set)
 	return append(out, broken...), err
 }
+
+// sets keeps the memory of merges.
+var sets = sync.Pool{New: func() any { return new(series.Set) }}

@@ -1,7 +1,10 @@
 package chunks
 
 import (
+	"cmp"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 
@@ -9,8 +12,75 @@ import (
 	"github.com/promkeep/promkeep/storage/series"
 )
 
-// Decode returns the samples of a row in [mint, maxt] (ms), for a query.
-func Decode(r Row, mint, maxt int64) (series.Run, error) { return decode(r, mint, maxt, false) }
+// Clipped is a row of which only the samples in [Mint, Maxt] (ms) count.
+type Clipped struct {
+	Row
+	Mint, Maxt int64
+}
+
+// Load brings the samples of rows, and of more runs in order of time, together into set, which it resets first. It sorts rows.
+// The error tells which row cannot be decoded.
+func Load(set *series.Set, rows []Clipped, more ...series.Run) error {
+	return load(set, rows, more, false)
+}
+
+func load(set *series.Set, rows []Clipped, more []series.Run, keepResets bool) error {
+	set.Reset()
+	slices.SortFunc(rows, func(a, b Clipped) int { return cmp.Compare(a.Start, b.Start) })
+	if inOrder(rows, more) {
+		for _, r := range rows {
+			if err := set.DecodeRange(r.Data, r.Mint, r.Maxt); err != nil {
+				return &RowError{r.Row, err}
+			}
+		}
+		for _, run := range more {
+			set.Append(run)
+		}
+		return nil
+	}
+	runs := append(make([]series.Run, 0, len(rows)+len(more)), more...)
+	for _, r := range rows {
+		run, err := decode(r.Row, r.Mint, r.Maxt, keepResets)
+		if err != nil {
+			return &RowError{r.Row, err}
+		}
+		runs = append(runs, run)
+	}
+	series.Merge(set, runs)
+	return nil
+}
+
+// inOrder tells whether rows and runs follow each other and hold only floats, so that they need not be merged.
+func inOrder(rows []Clipped, more []series.Run) bool {
+	last := int64(math.MinInt64)
+	for i, r := range rows {
+		start, end := max(r.Start, r.Mint), min(r.End, r.Maxt)
+		if r.Encoding != codec.EncodingFloat || (i > 0 && start <= last) {
+			return false
+		}
+		last = max(last, end)
+	}
+	for i, run := range more {
+		if len(run.Histograms) > 0 || len(run.T) > 0 && run.T[0] <= last && (i > 0 || len(rows) > 0) {
+			return false
+		}
+		if len(run.T) > 0 {
+			last = run.T[len(run.T)-1]
+		}
+	}
+	return true
+}
+
+// RowError tells which row cannot be decoded.
+type RowError struct {
+	Row Row
+	Err error
+}
+
+func (e *RowError) Error() string { return e.Row.String() + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong with the row.
+func (e *RowError) Unwrap() error { return e.Err }
 
 // decode keeps the counter resets of histograms that only a hint tells of, if the samples are to be encoded again.
 func decode(r Row, mint, maxt int64, keepResets bool) (series.Run, error) {

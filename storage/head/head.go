@@ -16,6 +16,9 @@ const minTime = math.MinInt64
 
 const sampleBytes = 16
 
+// maxReuse is the largest buffer, in samples, that a series keeps from flush to flush.
+const maxReuse = 64
+
 // Head is the samples in memory of all tenants. Safe for concurrent use, except that appends, Advance and replay come from
 // one goroutine, in the order of the log.
 type Head struct {
@@ -157,7 +160,7 @@ func (h *Head) order() []*Series {
 }
 
 // Flushing calls fn in the order of series IDs for each series that has samples from before the last Advance. fn returns
-// the packed rows of these samples; they join the cache at once, beside the samples.
+// the packed rows of these samples, in a slice that stays its own; they join the cache at once, beside the samples.
 func (h *Head) Flushing(fn func(s *Series, samples []Sample, st map[int64]int64, hs []series.Histogram) ([]Row, error)) error {
 	epoch := h.epoch.Load()
 	for _, s := range h.order() {
@@ -220,6 +223,9 @@ func (h *Head) Flushed(version int32, committed bool) {
 				}
 			}
 			x.sealed = nil
+		}
+		if cap(s.open) == 0 && cap(s.sealed) <= maxReuse {
+			s.open = s.sealed[:0]
 		}
 		s.sealed = nil
 		s.mu.Unlock()

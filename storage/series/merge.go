@@ -37,6 +37,18 @@ func (s *Set) Reset() {
 	s.Histograms = s.Histograms[:0]
 }
 
+// Append adds a run of floats that is younger than all that the set holds.
+func (s *Set) Append(r Run) {
+	s.T = append(s.T, r.T...)
+	s.V = append(s.V, r.V...)
+	if r.ST != nil || len(s.ST) > 0 {
+		for len(s.ST) < len(s.T)-len(r.T) {
+			s.ST = append(s.ST, 0)
+		}
+		s.ST = appendST(s.ST, r)
+	}
+}
+
 // Merge appends the samples of all runs to dst, in order and one per timestamp. dst must be empty. It sorts runs.
 func Merge(dst *Set, runs []Run) {
 	if slices.ContainsFunc(runs, func(r Run) bool { return len(r.Histograms) > 0 }) {
@@ -63,11 +75,7 @@ func Merge(dst *Set, runs []Run) {
 		}
 	}
 	for _, r := range runs {
-		dst.T = append(dst.T, r.T...)
-		dst.V = append(dst.V, r.V...)
-		if withST {
-			dst.ST = appendST(dst.ST, r)
-		}
+		dst.Append(r)
 	}
 }
 
