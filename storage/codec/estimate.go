@@ -1,0 +1,77 @@
+package codec
+
+// filled[q] is the share, in 1/1024, of groups of 8 (filled8) or 64 (filled64)
+// in which at least one of the bits is set, when q/64 of all bits are.
+var filled8, filled64 = func() (f8, f64 [65]int32) {
+	for q := range f8 {
+		empty := 1.0
+		for range 8 {
+			empty *= 1 - float64(q)/64
+		}
+		f8[q] = int32(1024 * (1 - empty))
+		empty8 := empty
+		for range 7 {
+			empty *= empty8
+		}
+		f64[q] = int32(1024 * (1 - empty))
+	}
+	return f8, f64
+}()
+
+// planeSize is what the cost of a plane depends on, besides its bits.
+type planeSize struct {
+	groups, masks, masks2 int32 // bytes
+	perBit                int32 // 64 / bits, times 1<<16
+}
+
+func newPlaneSize(n int) planeSize {
+	s := planeSize{groups: int32(n+7) / 8, perBit: 64 << 16 / int32(n)}
+	s.masks = (s.groups + 7) / 8
+	s.masks2 = (s.masks + 7) / 8
+	return s
+}
+
+// cost estimates the size in 1/1024 bytes of a plane of which so many bits are
+// set.
+func (s planeSize) cost(ones int32) int32 {
+	nonzero, mask := min(ones, s.groups)<<10, min(ones, s.masks)<<10
+	if q := ones * s.perBit >> 16; q > 0 {
+		nonzero = min(nonzero, s.groups*filled8[q])
+		mask = min(mask, s.masks*filled64[q])
+	}
+	return min(s.groups<<10, s.masks<<10+nonzero, s.masks2<<10+mask+nonzero)
+}
+
+// estimate returns about how many bytes n residuals take, and in how many
+// planes, given how many residuals have which length in bits. None is longer
+// than top.
+func estimate(lens *[65]int32, top, n int) (cost, width int) {
+	if top == 0 {
+		return 0, 0
+	}
+	size := newPlaneSize(n)
+	// Costs are in 1/1024 bytes. From the highest plane down: all costs the
+	// planes passed, saved is the most that storing the bits of some of them
+	// as exceptions saves, down to width.
+	all, saved, above := int32(0), int32(0), int32(0)
+	width = top
+	for p := top - 1; p >= 0; p-- {
+		// The highest bit of a residual is set, half of the others are.
+		ones := max(1, lens[p+1]+above/2)
+		above += lens[p+1]
+		all += size.cost(ones) + 256 // two bits for the kind of the plane
+		if above*8 > int32(n) {
+			continue
+		}
+		// A list of exceptions costs two bytes, an exception one and a byte for
+		// every seven bits.
+		exceptions := int32(2 << 10)
+		for b := p + 1; b <= top; b++ {
+			exceptions += lens[b] << 10 * int32(1+(b-p+6)/7)
+		}
+		if s := all - exceptions; s > saved {
+			saved, width = s, p
+		}
+	}
+	return int(all-saved+1023) >> 10, width
+}

@@ -1,0 +1,266 @@
+package codec
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/promkeep/promkeep/storage/codec/codectest"
+)
+
+var update = flag.Bool("update", false, "write golden files that do not exist yet")
+
+// golden returns columns that between them need everything the format has.
+func golden() map[string]*Columns {
+	r := rand.New(rand.NewPCG(1, 1))
+	exact := func(n int) []int64 { return steps(1700000000000, n, func(int) int64 { return 15000 }) }
+	byKind := map[string]codectest.Kind{}
+	for _, k := range codectest.Kinds() {
+		byKind[k.Name] = k
+	}
+	typical := func(kind string, seed uint64, n int) *Columns {
+		return &Columns{T: exact(n), V: byKind[kind].Values(seed, n)}
+	}
+	cases := map[string]*Columns{
+		"single":            {T: []int64{1700000000123}, V: []float64{42}},
+		"pair":              {T: []int64{-5, 7}, V: []float64{-0.25, 1e300}},
+		"zeros":             typical("zero", 1, 120),
+		"constant-day":      typical("constant", 1, 5760),
+		"line":              {T: exact(100), V: kindsOfValue["line"](r, 100)},
+		"mostly-constant":   typical("mostly_constant", 2, 480),
+		"rare-events":       typical("rarely_changing_counter", 4, 480),
+		"counter":           typical("counter_events", 3, 480),
+		"bytes-two-blocks":  typical("counter_bytes", 4, 1100),
+		"cpu-seconds":       typical("cpu_seconds", 5, 240),
+		"pages":             typical("gauge_pages", 6, 480),
+		"heap":              typical("gauge_heap", 7, 120),
+		"temperature":       typical("temperature", 8, 120),
+		"small-gauge":       typical("gauge_small", 8, 120),
+		"durations":         typical("histogram_sum", 3, 240),
+		"ratio":             typical("ratio", 9, 60),
+		"unix-time":         typical("unix_time", 10, 60),
+		"counter-resets":    {T: exact(480), V: resets(counter(r, 480, 1, 1000), 97)},
+		"stale-markers":     {T: exact(240), V: sprinkle(counter(r, 240, 1, 1000), 50, stale)},
+		"odd-values":        {T: exact(200), V: sprinkled(r, counter(r, 200, 1, 30))},
+		"only-odd-values":   {T: exact(40), V: kindsOfValue["odd"](r, 40)},
+		"normal-random":     {T: exact(120), V: kindsOfValue["negative"](r, 120)},
+		"any-bits":          {T: exact(40), V: kindsOfValue["anyBits"](r, 40)},
+		"fresh-20":          typical("counter_events", 11, 20),
+		"timestamps-rarely": {T: scattered(r, 300, 20, 30), V: make([]float64, 300)},
+		"timestamps-jitter": {T: scattered(r, 300, 1, 3), V: make([]float64, 300)},
+		"timestamps-any":    {T: kindsOfTime["irregular"](r, 100), V: make([]float64, 100)},
+		"timestamps-gaps":   {T: kindsOfTime["gaps"](r, 200), V: make([]float64, 200)},
+		"timestamps-limits": {T: kindsOfTime["extremes"](r, 30), V: make([]float64, 30)},
+		"timestamps-faster": {T: steps(0, 100, func(i int) int64 { return int64(1000 + 7*i) }), V: make([]float64, 100)},
+	}
+	withStarts := typical("counter_events", 12, 300)
+	withStarts.ST = kindsOfStart["few"](r, withStarts.T)
+	cases["starts"] = withStarts
+	return cases
+}
+
+func sprinkle(v []float64, every int, x float64) []float64 {
+	for i := every; i < len(v); i += every {
+		v[i] = x
+	}
+	return v
+}
+
+const goldenDir = "testdata/golden"
+
+// TestGoldenRows holds both directions against files: rows written by any
+// earlier build must read the same for ever, and today's encoder writes the
+// same bytes. A test of another decoder can use the files too: name.row is the
+// row; name.tsv has a line for every sample with the timestamp, the bits of the
+// value in hexadecimal, and the start timestamp when the row has those.
+func TestGoldenRows(t *testing.T) {
+	if *update {
+		for name, c := range golden() {
+			writeGolden(t, name+".row", Append(nil, c.T, c.V, c.ST))
+			writeGolden(t, name+".tsv", toTSV(c))
+		}
+	}
+	for name, file := range goldenRows(t) {
+		t.Run(name, func(t *testing.T) {
+			var c Columns
+			require.NoError(t, c.Decode(file.row))
+			requireSame(t, file.want.T, file.want.V, file.want.ST, &c)
+			require.Equal(t, file.row, Append(nil, file.want.T, file.want.V, file.want.ST))
+		})
+	}
+}
+
+type goldenRow struct {
+	row  []byte
+	want Columns
+}
+
+func goldenRows(t *testing.T) map[string]goldenRow {
+	t.Helper()
+	files, err := filepath.Glob(goldenDir + "/*.tsv")
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(files), len(golden()))
+	rows := map[string]goldenRow{}
+	for _, path := range files {
+		row, err := os.ReadFile(strings.TrimSuffix(path, ".tsv") + ".row")
+		require.NoError(t, err)
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		g := goldenRow{row: row}
+		for line := range strings.Lines(string(text)) {
+			fields := strings.Fields(line)
+			at, err := strconv.ParseInt(fields[0], 10, 64)
+			require.NoError(t, err)
+			b, err := strconv.ParseUint(fields[1], 16, 64)
+			require.NoError(t, err)
+			g.want.T, g.want.V = append(g.want.T, at), append(g.want.V, math.Float64frombits(b))
+			if len(fields) == 3 {
+				st, err := strconv.ParseInt(fields[2], 10, 64)
+				require.NoError(t, err)
+				g.want.ST = append(g.want.ST, st)
+			}
+		}
+		rows[strings.TrimSuffix(filepath.Base(path), ".tsv")] = g
+	}
+	return rows
+}
+
+func toTSV(c *Columns) []byte {
+	var b []byte
+	for i := range c.T {
+		b = fmt.Appendf(b, "%d\t%016x", c.T[i], math.Float64bits(c.V[i]))
+		if c.ST != nil {
+			b = fmt.Appendf(b, "\t%d", c.ST[i])
+		}
+		b = append(b, '\n')
+	}
+	return b
+}
+
+// writeGolden writes a golden file, unless it exists: what was once written
+// must stay readable.
+func writeGolden(t *testing.T, name string, data []byte) {
+	t.Helper()
+	path := filepath.Join(goldenDir, name)
+	if _, err := os.Stat(path); err == nil {
+		return
+	}
+	require.NoError(t, os.MkdirAll(goldenDir, 0o755))
+	require.NoError(t, os.WriteFile(path, data, 0o644))
+}
+
+// Rows of histograms are held in one direction only: what is inside the chunks
+// is Prometheus' to improve.
+func TestGoldenHistograms(t *testing.T) {
+	for name, h := range histogramCases() {
+		ts := steps(1700000000000, len(h), func(int) int64 { return 15000 })
+		st := steps(1600000000000, len(h), func(i int) int64 { return int64(i / 3) })
+		row, err := AppendHistograms(nil, ts, st, h)
+		require.NoError(t, err)
+		frow, err := AppendFloatHistograms(nil, ts, nil, toFloat(h))
+		require.NoError(t, err)
+		for name, row := range map[string][]byte{"histogram-" + name: row, "floathistogram-" + name: frow} {
+			t.Run(name, func(t *testing.T) {
+				if *update {
+					writeGolden(t, name+".row", row)
+				}
+				old, err := os.ReadFile(filepath.Join(goldenDir, name+".row"))
+				require.NoError(t, err)
+				var want, got Histograms
+				require.NoError(t, want.Decode(row))
+				require.NoError(t, got.Decode(old))
+				requireSameHistograms(t, &want, &got, true)
+				require.Equal(t, want.ST, got.ST)
+			})
+		}
+	}
+}
+
+// TestGoldenRowsCoverTheFormat makes sure that nothing of the format is left
+// without a golden file.
+func TestGoldenRowsCoverTheFormat(t *testing.T) {
+	seen := map[string]bool{}
+	for _, g := range goldenRows(t) {
+		body, err := checked(g.row)
+		require.NoError(t, err)
+		r := reader{b: body}
+		h, err := r.floatHeader()
+		require.NoError(t, err)
+		for _, f := range []byte{flagBlocks, flagRegular, flagStart} {
+			seen[fmt.Sprintf("flag %d", f)] = seen[fmt.Sprintf("flag %d", f)] || h.flags&f != 0
+		}
+		it := blockIterator{r: r, h: h}
+		for it.next() {
+			coverBlock(t, seen, &it.body, h.flags, it.count)
+		}
+		require.NoError(t, it.err)
+	}
+	for kind := range numKinds {
+		require.True(t, seen[fmt.Sprintf("kind %d", kind)], "kind %d", kind)
+	}
+	for _, ext := range []byte{extUnit, extExceptions, extSpecials, extSparse, extCorrected} {
+		require.True(t, seen[fmt.Sprintf("ext %d", ext)], "extension %d", ext)
+	}
+	for kind := range 4 {
+		require.True(t, seen[fmt.Sprintf("plane %d", kind)], "plane kind %d", kind)
+		require.True(t, seen[fmt.Sprintf("special %d", kind)], "special code %d", kind)
+	}
+	for flag, yes := range seen {
+		require.True(t, yes, flag)
+	}
+}
+
+// coverBlock notes what the columns of a block use.
+func coverBlock(t *testing.T, seen map[string]bool, r *reader, flags byte, n int) {
+	t.Helper()
+	var s scratch
+	column := func(col columnType) byte {
+		c, err := r.columnHeader(col, n)
+		require.NoError(t, err)
+		seen[fmt.Sprintf("kind %d", c.kind)] = true
+		for _, ext := range []byte{extUnit, extExceptions, extSpecials, extSparse, extCorrected} {
+			if c.ext&ext != 0 {
+				seen[fmt.Sprintf("ext %d", ext)] = true
+			}
+		}
+		if !c.flat() {
+			if c.ext&extSparse == 0 {
+				for p := range c.width {
+					seen[fmt.Sprintf("plane %d", r.b[p/4]>>(p%4*2)&3)] = true
+				}
+			}
+			require.NoError(t, s.residuals(r, c, n))
+		}
+		return c.ext
+	}
+	if flags&flagRegular == 0 {
+		column(columnTime)
+	} else if n > 1 {
+		r.uvarint()
+	}
+	if flags&flagStart != 0 {
+		column(columnStart)
+	}
+	ext := column(columnValue)
+	if ext&extCorrected != 0 {
+		column(columnCorrection)
+	}
+	if ext&extSpecials != 0 {
+		for range r.uvarint() {
+			code := r.uvarint() & 3
+			seen[fmt.Sprintf("special %d", code)] = true
+			if code == specialRaw {
+				r.uint64()
+			}
+		}
+	}
+	require.Empty(t, r.b)
+}
