@@ -1,0 +1,45 @@
+package promql
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/stretchr/testify/require"
+
+	"github.com/promkeep/promkeep/storage/pgtest"
+)
+
+// testEngine has the settings of upstream's own run of its corpus, with every feature on.
+func testEngine(t testing.TB) *Engine {
+	e := NewEngine(EngineOptions{
+		Timeout:    100 * time.Second,
+		MaxSamples: promqltest.DefaultMaxSamplesPerQuery,
+		Features:   Features{Parser: promqltest.TestParserOpts, DelayedNameRemoval: true, StartTimestamps: true},
+	})
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return e
+}
+
+// TestUpstreamCorpus runs all of upstream's PromQL tests, with the samples at each stage of their way.
+func TestUpstreamCorpus(t *testing.T) {
+	for _, to := range []stage{inHead, flushed, merged, spread} {
+		t.Run(to.String(), func(t *testing.T) {
+			s := openStore(t, pgtest.New(t))
+			promqltest.RunBuiltinTestsWithStorage(t, testEngine(t), func(testing.TB) storage.Storage { return s.fresh(to) })
+		})
+	}
+}
+
+func pgtestExec(ctx context.Context, pg *pgtest.DB, sql string) error {
+	conn, err := pgx.Connect(ctx, pg.URI)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
