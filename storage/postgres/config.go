@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/pbnjay/memory"
@@ -35,9 +36,28 @@ func machineMemory() uint64 {
 	return total
 }
 
-// tunedSettings is the configuration of the embedded server on a machine with mem bytes of memory. Whatever is not
-// here is as PostgreSQL ships it. supports says whether the server, as it was built, takes a value.
-func tunedSettings(mem uint64, maxConnections int, timescale bool, supports func(setting, value string) bool) map[string]string {
+// machine is what the embedded server's configuration depends on.
+type machine struct {
+	memory uint64 // bytes that may be used
+	devShm uint64 // size in bytes of the file system for POSIX shared memory, 0 if there is none or it is unknown
+}
+
+func thisMachine() machine {
+	return machine{memory: machineMemory(), devShm: fileSystemSize("/dev/shm")}
+}
+
+func fileSystemSize(path string) uint64 {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(path, &st); err != nil {
+		return 0
+	}
+	return st.Blocks * uint64(st.Bsize)
+}
+
+// tunedSettings is the configuration of the embedded server. Whatever is not here is as PostgreSQL ships it. supports
+// says whether the server, as it was built, takes a value.
+func tunedSettings(on machine, maxConnections int, timescale bool, supports func(setting, value string) bool) map[string]string {
+	mem := on.memory
 	megabytes := func(bytes uint64) string { return fmt.Sprintf("%dMB", bytes/mib) }
 	s := map[string]string{
 		// Reached through the Unix socket only.
@@ -98,6 +118,10 @@ func tunedSettings(mem uint64, maxConnections int, timescale bool, supports func
 		if supports(setting, value) {
 			s[setting] = value
 		}
+	}
+	// Containers get 64 MB there unless told otherwise, and parallel queries then fail for lack of space.
+	if on.devShm > 0 && on.devShm < gib {
+		s["dynamic_shared_memory_type"] = "sysv"
 	}
 	if timescale {
 		s["shared_preload_libraries"] = "timescaledb"

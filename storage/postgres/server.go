@@ -164,7 +164,7 @@ func (s *Server) prepareCluster(ctx context.Context) error {
 	if s.socketDir, err = makeSocketDir(s.opts.DataDir, s.clusterName, s.as, s.log); err != nil {
 		return err
 	}
-	settings := tunedSettings(machineMemory(), s.opts.MaxConnections, s.timescale, func(setting, value string) bool {
+	settings := tunedSettings(thisMachine(), s.opts.MaxConnections, s.timescale, func(setting, value string) bool {
 		return s.inst.supports(ctx, s.as, s.clusterDir, setting, value)
 	})
 	maps.Copy(settings, s.opts.Settings)
