@@ -1,6 +1,7 @@
 package promql
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"time"
@@ -8,7 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	upstream "github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/features"
+	"github.com/prometheus/prometheus/util/stats"
 )
 
 // Defaults of EngineOptions: those of Prometheus, and a bound on the queue, which Prometheus leaves open.
@@ -124,7 +127,6 @@ func NewEngine(opts EngineOptions) *Engine {
 			Reg:                      opts.Registerer,
 			MaxSamples:               opts.MaxSamples,
 			Timeout:                  opts.Timeout,
-			ActiveQueryTracker:       limiter,
 			LookbackDelta:            opts.LookbackDelta,
 			NoStepSubqueryIntervalFn: func(int64) int64 { return interval },
 			EnableAtModifier:         true,
@@ -141,4 +143,44 @@ func NewEngine(opts EngineOptions) *Engine {
 		opts:     opts,
 		limiter:  limiter,
 	}
+}
+
+// NewInstantQuery implements upstream.QueryEngine.
+func (e *Engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts upstream.QueryOpts, qs string, ts time.Time) (upstream.Query, error) {
+	query, err := e.Engine.NewInstantQuery(ctx, q, opts, qs, ts)
+	if err != nil {
+		return nil, err
+	}
+	return &queuedQuery{query, e}, nil
+}
+
+// NewRangeQuery implements upstream.QueryEngine.
+func (e *Engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts upstream.QueryOpts, qs string, start, end time.Time, interval time.Duration) (upstream.Query, error) {
+	query, err := e.Engine.NewRangeQuery(ctx, q, opts, qs, start, end, interval)
+	if err != nil {
+		return nil, err
+	}
+	return &queuedQuery{query, e}, nil
+}
+
+// queuedQuery waits for its turn before it is evaluated. The engine could do that through its active query tracker, but it
+// asks it for the parsing as well: a query then waits twice, the first time without a timeout, and fails there as if its
+// text were wrong.
+type queuedQuery struct {
+	upstream.Query
+	engine *Engine
+}
+
+// Exec implements upstream.Query.
+func (q *queuedQuery) Exec(ctx context.Context) *upstream.Result {
+	ctx, cancel := context.WithTimeout(ctx, q.engine.opts.Timeout)
+	defer cancel()
+	timer, _ := q.Stats().Timers.GetSpanTimer(ctx, stats.ExecQueueTime)
+	err := q.engine.limiter.Acquire(ctx)
+	timer.Finish()
+	if err != nil {
+		return &upstream.Result{Err: err}
+	}
+	defer q.engine.limiter.Release()
+	return q.Query.Exec(ctx)
 }

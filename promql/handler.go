@@ -56,7 +56,7 @@ func (h *handler) router() http.Handler {
 	measure := h.instrument()
 
 	r := chi.NewRouter()
-	r.Use(h.recoverPanics, h.retryAfter)
+	r.Use(h.protect, h.preflight(api))
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		respondError(w, http.StatusNotFound, "not_found", "no such path: "+r.URL.Path)
 	})
@@ -125,8 +125,12 @@ func (h *handler) whenReady(next http.Handler) http.Handler {
 func (h *handler) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, h.MaxRequestBytes)
-		// Parses what FormValue parses, with the body in memory up to the bound above.
-		if err := r.ParseMultipartForm(h.MaxRequestBytes); err != nil && !errors.Is(err, http.ErrNotMultipart) {
+		// Parses what FormValue parses, but reports errors, and keeps the body in memory up to the bound above.
+		err := r.ParseForm()
+		if err == nil {
+			err = r.ParseMultipartForm(h.MaxRequestBytes)
+		}
+		if err != nil && !errors.Is(err, http.ErrNotMultipart) {
 			var tooLarge *http.MaxBytesError
 			if errors.As(err, &tooLarge) {
 				respondError(w, http.StatusRequestEntityTooLarge, "bad_data", err.Error())
@@ -174,48 +178,67 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	respondError(w, status, errorType, err.Error())
 }
 
-func (h *handler) recoverPanics(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// protect makes an answer of a panic, and gives every 503 a Retry-After, whoever answers it.
+func (h *handler) protect(next http.Handler) http.Handler {
+	seconds := strconv.Itoa(max(int(h.RetryAfter.Seconds()), 1))
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w := &responseWriter{ResponseWriter: rw, retryAfter: seconds}
 		defer func() {
 			p := recover()
 			if p == nil {
 				return
 			}
-			if p == http.ErrAbortHandler {
-				panic(p)
+			if p != http.ErrAbortHandler {
+				h.Logger.Error("a request panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 			}
-			h.Logger.Error("a request panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			if w.begun || p == http.ErrAbortHandler {
+				panic(http.ErrAbortHandler) // Cuts the connection, so that what was sent does not look whole.
+			}
+			w.Header().Del("Content-Encoding")
 			respondError(w, http.StatusInternalServerError, "internal", "the server failed to answer; its log says why")
 		}()
 		next.ServeHTTP(w, r)
 	})
 }
 
-// retryAfter gives every 503 the header, whoever answers it.
-func (h *handler) retryAfter(next http.Handler) http.Handler {
-	seconds := strconv.Itoa(max(int(h.RetryAfter.Seconds()), 1))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(&retryAfterWriter{w, seconds}, r)
-	})
+// preflight answers what browsers ask first. It stands in front of the routes: a route for the method on all paths would
+// turn unknown ones from 404 into 405.
+func (h *handler) preflight(api http.Handler) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodOptions && strings.HasPrefix(r.URL.Path, apiPrefix+"/") {
+				api.ServeHTTP(w, r)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
 }
 
-type retryAfterWriter struct {
+type responseWriter struct {
 	http.ResponseWriter
-	seconds string
+	retryAfter string
+	begun      bool
 }
 
-func (w *retryAfterWriter) WriteHeader(status int) {
+func (w *responseWriter) WriteHeader(status int) {
+	w.begun = true
 	if status == http.StatusServiceUnavailable && w.Header().Get("Retry-After") == "" {
-		w.Header().Set("Retry-After", w.seconds)
+		w.Header().Set("Retry-After", w.retryAfter)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
+func (w *responseWriter) Write(p []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(p)
+}
+
 // Flush is what streamed answers ask their writer for.
-func (w *retryAfterWriter) Flush() { http.NewResponseController(w.ResponseWriter).Flush() } //nolint:errcheck
+func (w *responseWriter) Flush() { http.NewResponseController(w.ResponseWriter).Flush() } //nolint:errcheck
 
 // Unwrap is for http.ResponseController.
-func (w *retryAfterWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // instrument measures how long requests take, by path and status.
 func (h *handler) instrument() func(path string, next http.Handler) http.Handler {

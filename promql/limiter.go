@@ -9,8 +9,7 @@ import (
 	upstream "github.com/prometheus/prometheus/promql"
 )
 
-// Limiter lets a number of requests run at once and a number of others wait. It is what the engine calls its active query
-// tracker; unlike the upstream one it keeps no file, and its queue has an end.
+// Limiter lets a number of requests run at once and a number of others wait.
 type Limiter struct {
 	what     string
 	running  chan struct{}
@@ -18,8 +17,6 @@ type Limiter struct {
 
 	rejected prometheus.Counter
 }
-
-var _ upstream.QueryTracker = (*Limiter)(nil)
 
 // NewLimiter allows concurrent requests to run and queued more to wait. The name what ("queries") appears in errors and in
 // the metrics; reg may be nil.
@@ -82,15 +79,3 @@ func (l *Limiter) Release() {
 	<-l.running
 	<-l.admitted
 }
-
-// GetMaxConcurrent is for the engine.
-func (l *Limiter) GetMaxConcurrent() int { return cap(l.running) }
-
-// Insert is for the engine.
-func (l *Limiter) Insert(ctx context.Context, _ string) (int, error) { return 0, l.Acquire(ctx) }
-
-// Delete is for the engine.
-func (l *Limiter) Delete(int) { l.Release() }
-
-// Close is for the engine.
-func (l *Limiter) Close() error { return nil }

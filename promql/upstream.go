@@ -44,7 +44,6 @@ var upstreamRoutes = []struct{ path, methods string }{
 	{"/status/runtimeinfo", "GET"},
 	{"/status/flags", "GET"},
 	{"/status/self_metrics", "GET"},
-	{"/*", "OPTIONS"},
 }
 
 // newUpstreamAPI is the only place that knows the parameters of v1.NewAPI.
