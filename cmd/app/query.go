@@ -1,0 +1,71 @@
+package app
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/alecthomas/units"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+
+	"github.com/promkeep/promkeep/promql"
+	"github.com/promkeep/promkeep/storage"
+)
+
+// queryFlags are the flags of everything that reads.
+type queryFlags struct {
+	timeout, lookback         model.Duration
+	concurrency, maxSamples   int
+	readSamples, readParallel int
+	readFrame                 units.Base2Bytes
+	cors                      string
+	features                  []string
+}
+
+func (q *queryFlags) register(cmd *kingpin.CmdClause) {
+	cmd.Flag("query.timeout", "How long a query may take.").Default("2m").SetValue(&q.timeout)
+	cmd.Flag("query.lookback-delta", "How far back an instant selector looks for a sample.").Default("5m").SetValue(&q.lookback)
+	cmd.Flag("query.max-concurrency", "Queries that are evaluated at once.").Default("20").IntVar(&q.concurrency)
+	cmd.Flag("query.max-samples", "Samples that one query may hold in memory.").Default("50000000").IntVar(&q.maxSamples)
+	cmd.Flag("storage.remote.read-sample-limit", "Samples that one remote read of type SAMPLES may return.").Default("50000000").IntVar(&q.readSamples)
+	cmd.Flag("storage.remote.read-concurrent-limit", "Remote reads at once.").Default("10").IntVar(&q.readParallel)
+	cmd.Flag("storage.remote.read-max-bytes-in-frame", "Bytes of one frame of a streamed remote read.").Default("1MiB").BytesVar(&q.readFrame)
+	cmd.Flag("web.cors.origin", "Regular expression, anchored, for the origins that browsers may ask from.").Default(".*").StringVar(&q.cors)
+	cmd.Flag("enable-feature", "Experimental features of PromQL, by Prometheus' names, separated by commas.").StringsVar(&q.features)
+}
+
+// handler answers the Prometheus API over db.
+func (q *queryFlags) handler(db *storage.DB, flags map[string]string, retention string, logger *slog.Logger, registry *prometheus.Registry) (http.Handler, error) {
+	logger = logger.With("component", "promql")
+	engine := promql.EngineOptions{
+		Timeout:        time.Duration(q.timeout),
+		MaxSamples:     q.maxSamples,
+		MaxConcurrency: q.concurrency,
+		LookbackDelta:  time.Duration(q.lookback),
+		Logger:         logger,
+		Registerer:     registry,
+	}
+	for _, list := range q.features {
+		for _, name := range strings.Split(list, ",") {
+			if err := engine.Features.EnableFeature(strings.TrimSpace(name)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return promql.NewHandler(promql.Options{
+		Queryable:           db,
+		Engine:              promql.NewEngine(engine),
+		CORSOrigin:          q.cors,
+		ReadSampleLimit:     q.readSamples,
+		ReadConcurrentLimit: q.readParallel,
+		ReadMaxBytesInFrame: int(q.readFrame),
+		Flags:               flags,
+		Retention:           retention,
+		Logger:              logger,
+		Registerer:          registry,
+		Gatherer:            registry,
+	})
+}
