@@ -21,6 +21,7 @@ type decoder interface {
 	Exemplar() Exemplar
 	ExemplarLabels([]Label, int) ([]Label, error)
 	NextMetadata() bool
+	Metadata() (Metadata, bool)
 	Foreign() bool
 }
 

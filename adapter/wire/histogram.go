@@ -125,7 +125,10 @@ func (h *histogramReader) histogram() Histogram {
 	if h.zeroFloat != h.float {
 		zero = 0 // 0 is 0.0 too
 	}
-	hint := histogram.CounterResetHint(h.hint)
+	hint := histogram.UnknownCounterReset
+	if h.hint <= uint64(histogram.GaugeType) {
+		hint = histogram.CounterResetHint(h.hint)
+	}
 	if h.float {
 		h.floats = histogram.FloatHistogram{
 			CounterResetHint: hint, Schema: h.schema, ZeroThreshold: h.threshold, ZeroCount: math.Float64frombits(zero),

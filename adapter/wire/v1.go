@@ -2,12 +2,16 @@ package wire
 
 import "math"
 
+// maxKept is how many bytes of scratch a decoder keeps for the next request.
+const maxKept = 1 << 20
+
 // V1 decodes remote write 1.0, the message prometheus.WriteRequest
 // (https://prometheus.io/docs/specs/prw/remote_write_spec/#protocol). The zero value is ready for Reset. It can be
 // used again and again, and not concurrently.
 type V1 struct {
 	series
 	at      int  // the next top-level field
+	any     bool // a time series or metadata was seen
 	foreign bool // a field that 1.0 does not have but 2.0 does was seen
 
 	labelsStart, labelsEnd int    // the label fields, if contiguous
@@ -25,13 +29,16 @@ func (d *V1) Reset(request []byte) error {
 	d.tags = [kinds]byte{
 		kindSample: 2<<3 | typeBytes, kindExemplar: 3<<3 | typeBytes, kindHistogram: 4<<3 | typeBytes,
 	}
-	d.at, d.foreign, d.metaStart, d.metaCount = 0, false, 0, 0
+	d.at, d.any, d.foreign, d.metaStart, d.metaCount = 0, false, false, 0, 0
+	if cap(d.normal) > maxKept {
+		d.normal = nil
+	}
 	return nil
 }
 
 // Foreign reports, after Next returned false, that the request holds nothing of 1.0 but fields that only 2.0 has: the sender
 // named the wrong protocol.
-func (d *V1) Foreign() bool { return d.foreign && d.index < 0 && d.metaCount == 0 }
+func (d *V1) Foreign() bool { return d.foreign && !d.any }
 
 // Next moves to the next time series. It returns false at the end of the request and at an error.
 func (d *V1) Next() bool {
@@ -52,6 +59,7 @@ func (d *V1) Next() bool {
 				return false
 			}
 			d.index++
+			d.any = true
 			d.at = end
 			return d.scan(start, end)
 		}
@@ -60,6 +68,7 @@ func (d *V1) Next() bool {
 				d.metaStart = at
 			}
 			d.metaCount++
+			d.any = true
 		}
 		d.foreign = d.foreign || t == 4<<3|typeBytes || t == 5<<3|typeBytes
 		if t == 3<<3|typeBytes {
@@ -308,5 +317,5 @@ func (d *V1) metadata(i, end int) bool {
 	return true
 }
 
-// Metadata returns the metadata that NextMetadata moved to.
-func (d *V1) Metadata() Metadata { return d.meta }
+// Metadata returns the metadata that NextMetadata moved to. The second result is true.
+func (d *V1) Metadata() (Metadata, bool) { return d.meta, true }

@@ -1,0 +1,73 @@
+package adapter
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/promkeep/promkeep/adapter/wire"
+)
+
+// Limits of what a request may hold. They are generous: a sender that meets one is broken or hostile.
+type Limits struct {
+	BodyBytes    int64 // of a request as sent, compressed; 32 MiB
+	DecodedBytes int64 // of a request when decompressed; 64 MiB
+	// InFlightBytes bounds the memory of all requests together: bodies, decompressed bodies and symbol tables; 256 MiB.
+	InFlightBytes int64
+
+	Labels          int // of a series; 128, at most wire.MaxLabels
+	LabelNameBytes  int // 512: a name and a value together must fit into an index entry of PostgreSQL
+	LabelValueBytes int // 2,048, for the same reason
+	// ExemplarRunes bounds the names and values of the labels of an exemplar together; 128, as in OpenMetrics.
+	ExemplarRunes int
+}
+
+func (l *Limits) setDefaults() {
+	setDefault(&l.BodyBytes, 32<<20)
+	setDefault(&l.DecodedBytes, 64<<20)
+	setDefault(&l.InFlightBytes, 256<<20)
+	setDefault(&l.Labels, 128)
+	setDefault(&l.LabelNameBytes, 512)
+	setDefault(&l.LabelValueBytes, 2048)
+	setDefault(&l.ExemplarRunes, 128)
+	l.Labels = min(l.Labels, wire.MaxLabels)
+}
+
+func setDefault[T comparable](v *T, to T) {
+	var zero T
+	if *v == zero {
+		*v = to
+	}
+}
+
+// Options of a WriteHandler. Zero values mean the defaults that are noted.
+type Options struct {
+	Limits Limits
+	// MaxFuture is how far ahead of the clock a sample may be; 10 min. Negative is no bound.
+	MaxFuture time.Duration
+	// ReadTimeout is how long a sender may take to send the body; 30 s.
+	ReadTimeout time.Duration
+	// TenantHeader names the header that the tenant is taken from, X-Scope-OrgID for example. Without it there is one tenant.
+	// The header must come from a proxy that can be trusted.
+	TenantHeader string
+	// Relabel changes or drops series before anything else looks at their labels.
+	Relabel []*relabel.Config
+
+	Logger     *slog.Logger          // what is refused is logged at level debug
+	Registerer prometheus.Registerer // for the metrics promkeep_remote_write_*
+	Now        func() time.Time      // time.Now if nil
+}
+
+func (o *Options) setDefaults() {
+	o.Limits.setDefaults()
+	setDefault(&o.MaxFuture, 10*time.Minute)
+	setDefault(&o.ReadTimeout, 30*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+}
