@@ -292,7 +292,7 @@ func differentialData(seed uint64) []dataBatch {
 	batches := []dataBatch{{to: merged}, {to: flushed}, {to: inHead}}
 	add := func(s dataSample) {
 		at := int((s.t - begin) * 3 / span)
-		if s.h == nil && s.fh == nil && r.IntN(50) == 0 {
+		if r.IntN(50) == 0 {
 			at += 1 + r.IntN(2) // It comes late, into what is flushed or merged already.
 		}
 		at = min(max(at, 0), 2)
@@ -382,6 +382,10 @@ func differentialData(seed uint64) []dataBatch {
 				n = 0
 			}
 			s.h = tsdbutil.GenerateTestHistogram(n)
+			if r.IntN(20) == 0 {
+				// A peak is a reset at the sample after it: also when the peak comes late.
+				s.h = tsdbutil.GenerateTestHistogram(n + 50)
+			}
 			if r.IntN(150) == 0 {
 				s.h = &histogram.Histogram{Sum: stale}
 			}

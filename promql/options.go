@@ -81,7 +81,7 @@ type MetadataStore interface {
 // CardinalityStore counts series.
 type CardinalityStore interface {
 	// Stats returns how many series there are and the limit largest counts of each kind, largest first: series per value
-	// of label (__name__), values per label name, bytes of values per label name, and series per name=value pair.
+	// of label (__name__), values per label name, bytes of labels per label name over all series, and series per name=value pair.
 	// MinTime and MaxTime are milliseconds.
 	Stats(ctx context.Context, label string, limit int) (*tsdb.Stats, error)
 }
