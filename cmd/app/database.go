@@ -11,9 +11,6 @@ import (
 	"github.com/promkeep/promkeep/storage/postgres"
 )
 
-// uriEnv names the environment variable that can hold the database URI.
-const uriEnv = "PROMKEEP_DB_URI"
-
 // database is the flags that say which PostgreSQL to use.
 type database struct {
 	uri, uriFile string
@@ -23,7 +20,7 @@ type database struct {
 }
 
 func (d *database) register(cmd *kingpin.CmdClause) {
-	cmd.Flag("db.uri", "PostgreSQL to use, as postgres://user@host:5432/database. Better in the environment variable "+uriEnv+" or in --db.uri-file if it holds a password. Without any, an embedded server is started.").StringVar(&d.uri)
+	cmd.Flag("db.uri", "PostgreSQL to use, as postgres://user@host:5432/database. Better in the environment variable "+postgres.URIEnv+" or in --db.uri-file if it holds a password. Without any, an embedded server is started.").StringVar(&d.uri)
 	cmd.Flag("db.uri-file", "File whose only line is the database URI.").StringVar(&d.uriFile)
 	cmd.Flag("db.timescaledb", "Use of TimescaleDB: auto (where the database has it), on (or fail), off.").Default("auto").EnumVar(&d.timescale, "auto", "on", "off")
 	cmd.Flag("data-dir", "Where the embedded PostgreSQL keeps its files.").Default("data").StringVar(&d.dataDir)
@@ -34,7 +31,10 @@ func (d *database) mode() schema.TimescaleDBMode { return schema.TimescaleDBMode
 
 // open returns the URI of the database, and the embedded server if one had to be started.
 func (d *database) open(ctx context.Context, logger *slog.Logger) (postgres.URI, *postgres.Server, error) {
-	uri, err := postgres.ResolveURI(d.uri, d.uriFile, os.Getenv(uriEnv))
+	uri, err := postgres.ResolveURI(d.uri, d.uriFile, os.Getenv(postgres.URIEnv))
+	if postgres.HasPassword(d.uri) {
+		logger.Warn("the password in --db.uri can be seen by every user of this machine; give it in " + postgres.URIEnv + " or with --db.uri-file")
+	}
 	if err != nil || uri.Value != "" {
 		return uri, nil, err
 	}

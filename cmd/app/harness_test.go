@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -256,4 +257,40 @@ func postmaster(t testing.TB, dir string) int {
 	line, _, _ := strings.Cut(string(b), "\n")
 	pid, _ := strconv.Atoi(strings.TrimSpace(line))
 	return pid
+}
+
+// metric returns a metric without labels from an exposition.
+func metric(t testing.TB, body io.Reader, name string) float64 {
+	t.Helper()
+	text, err := io.ReadAll(body)
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			require.NoError(t, err)
+			return v
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
+// sorted puts the series of an answer in order: the API gives them in none.
+func sorted(t testing.TB, data json.RawMessage) string {
+	t.Helper()
+	var list []json.RawMessage
+	var object map[string]json.RawMessage
+	if json.Unmarshal(data, &list) != nil {
+		require.NoError(t, json.Unmarshal(data, &object))
+		if json.Unmarshal(object["result"], &list) != nil {
+			return string(data)
+		}
+	}
+	texts := make([]string, len(list))
+	for i, x := range list {
+		texts[i] = string(x)
+	}
+	slices.Sort(texts)
+	out := "[" + strings.Join(texts, ",") + "]"
+	return out
 }
