@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/promkeep/promkeep/adapter/wire"
+	"github.com/promkeep/promkeep/storage/catalogue"
 )
 
 // Limits of what a request may hold. They are generous: a sender that meets one is broken or hostile.
@@ -18,8 +19,8 @@ type Limits struct {
 	InFlightBytes int64
 
 	Labels          int // of a series; 128, at most wire.MaxLabels
-	LabelNameBytes  int // 512: a name and a value together must fit into an index entry of PostgreSQL
-	LabelValueBytes int // 2,048, for the same reason
+	LabelNameBytes  int // 512, which is also the most: a name and a value together must fit into an index entry of PostgreSQL
+	LabelValueBytes int // 2,048, which is also the most, for the same reason
 	// ExemplarRunes bounds the names and values of the labels of an exemplar together; 128, as in OpenMetrics.
 	ExemplarRunes int
 }
@@ -33,6 +34,8 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.LabelValueBytes, 2048)
 	setDefault(&l.ExemplarRunes, 128)
 	l.Labels = min(l.Labels, wire.MaxLabels)
+	l.LabelNameBytes = min(l.LabelNameBytes, 512)
+	l.LabelValueBytes = min(l.LabelValueBytes, catalogue.MaxLabelValue)
 }
 
 func setDefault[T comparable](v *T, to T) {

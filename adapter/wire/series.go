@@ -76,6 +76,12 @@ func (s *series) fail(at, fault int) {
 	s.left = [kinds]int{}
 }
 
+// failOutside is fail for a field that is in no time series.
+func (s *series) failOutside(at, fault int) {
+	s.index = -1
+	s.fail(at, fault)
+}
+
 // Err returns an *Error if the request is not well-formed, as far as it was read.
 func (s *series) Err() error { return s.err }
 

@@ -49,13 +49,13 @@ func (d *V1) Next() bool {
 		at := d.at
 		t, i := tag(d.buf, at)
 		if i < 0 {
-			d.fail(at, i)
+			d.failOutside(at, i)
 			return false
 		}
 		if t == 1<<3|typeBytes {
 			start, end := span(d.buf, i)
 			if end < 0 {
-				d.fail(at, end)
+				d.failOutside(at, end)
 				return false
 			}
 			d.index++
@@ -77,7 +77,7 @@ func (d *V1) Next() bool {
 			i = skipUnknown(d.buf, i, t, 1<<1|1<<3)
 		}
 		if i < 0 {
-			d.fail(at, i)
+			d.failOutside(at, i)
 			return false
 		}
 		d.at = i

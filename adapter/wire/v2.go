@@ -126,7 +126,7 @@ func (d *V2) Next() bool {
 			i = skip(d.buf, i, t)
 		}
 		if i < 0 {
-			d.fail(at, i)
+			d.failOutside(at, i)
 			return false
 		}
 		d.at = i
