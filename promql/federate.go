@@ -110,17 +110,17 @@ func families(samples []federated, format expfmt.FormatType) []*dto.MetricFamily
 		}
 	}
 	samples = slices.DeleteFunc(samples, func(s federated) bool {
-		return s.labels.Get(labels.MetricName) == "" || s.h != nil && !s.h.UsesCustomBuckets() && !protobuf
+		return s.labels.Get(model.MetricNameLabel) == "" || s.h != nil && !s.h.UsesCustomBuckets() && !protobuf
 	})
 	slices.SortStableFunc(samples, func(a, b federated) int {
-		if c := strings.Compare(a.labels.Get(labels.MetricName), b.labels.Get(labels.MetricName)); c != 0 {
+		if c := strings.Compare(a.labels.Get(model.MetricNameLabel), b.labels.Get(model.MetricNameLabel)); c != 0 {
 			return c
 		}
 		return int(typeOf(a)) - int(typeOf(b))
 	})
 	var out []*dto.MetricFamily
 	for _, s := range samples {
-		name, typ := s.labels.Get(labels.MetricName), typeOf(s)
+		name, typ := s.labels.Get(model.MetricNameLabel), typeOf(s)
 		if n := len(out); n == 0 || out[n-1].GetName() != name || out[n-1].GetType() != typ {
 			out = append(out, &dto.MetricFamily{Name: proto.String(name), Type: typ.Enum()})
 		}
@@ -133,7 +133,7 @@ func families(samples []federated, format expfmt.FormatType) []*dto.MetricFamily
 func metricOf(s federated) *dto.Metric {
 	m := &dto.Metric{TimestampMs: proto.Int64(s.t)}
 	s.labels.Range(func(l labels.Label) {
-		if l.Name != labels.MetricName && l.Value != "" {
+		if l.Name != model.MetricNameLabel && l.Value != "" {
 			m.Label = append(m.Label, &dto.LabelPair{Name: proto.String(l.Name), Value: proto.String(l.Value)})
 		}
 	})

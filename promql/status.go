@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/metadata"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 )
@@ -73,7 +73,7 @@ func (h *handler) statusTSDB(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	stats, err := h.Cardinality.Stats(r.Context(), labels.MetricName, limit)
+	stats, err := h.Cardinality.Stats(r.Context(), model.MetricNameLabel, limit)
 	if err != nil {
 		h.fail(w, r, err)
 		return

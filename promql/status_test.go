@@ -34,6 +34,7 @@ func TestStatusTSDB(t *testing.T) {
 	for _, l := range []labels.Labels{
 		labels.FromStrings("__name__", "x", "i", "1"),
 		labels.FromStrings("__name__", "x", "i", "2"),
+		labels.FromStrings("__name__", "x", "i", "3"),
 		labels.FromStrings("__name__", "y", "i", "1"),
 	} {
 		_, err := a.Append(0, l, 0, 1000, 1, nil, nil, storage.AppendV2Options{})
@@ -43,11 +44,11 @@ func TestStatusTSDB(t *testing.T) {
 	s := serve(t, func(o *Options) { o.Cardinality = headStats{db} })
 	got := s.get(t, "/api/v1/status/tsdb?limit=1")
 	require.Equal(t, 200, got.code)
-	require.JSONEq(t, `{"headStats":{"numSeries":3,"numLabelPairs":4,"chunkCount":0,"minTime":1000,"maxTime":1000},
-		"seriesCountByMetricName":[{"name":"x","value":2}],
-		"labelValueCountByLabelName":[{"name":"i","value":2}],
-		"memoryInBytesByLabelName":[{"name":"__name__","value":33}],
-		"seriesCountByLabelValuePair":[{"name":"i=1","value":2}]}`, string(got.Data))
+	require.JSONEq(t, `{"headStats":{"numSeries":4,"numLabelPairs":5,"chunkCount":0,"minTime":1000,"maxTime":1000},
+		"seriesCountByMetricName":[{"name":"x","value":3}],
+		"labelValueCountByLabelName":[{"name":"i","value":3}],
+		"memoryInBytesByLabelName":[{"name":"__name__","value":44}],
+		"seriesCountByLabelValuePair":[{"name":"__name__=x","value":3}]}`, string(got.Data))
 	for _, limit := range []string{"0", "-1", "x", "10001"} {
 		require.Equal(t, 400, s.get(t, "/api/v1/status/tsdb?limit="+limit).code, limit)
 	}
