@@ -130,6 +130,12 @@ func TestAPI(t *testing.T) {
 	t.Run("runtimeinfo", func(t *testing.T) {
 		require.Contains(t, s.get(t, "/api/v1/status/runtimeinfo").body, `"storageRetention":"90d"`)
 	})
+	t.Run("metrics of its own", func(t *testing.T) {
+		body := s.get(t, "/api/v1/status/self_metrics").body
+		for _, name := range []string{"promkeep_read_request_duration_seconds", "promkeep_read_waiting", "promkeep_read_rejected_total", "prometheus_engine_queries"} {
+			require.Contains(t, body, `"`+name+`"`)
+		}
+	})
 	t.Run("features", func(t *testing.T) {
 		require.Contains(t, s.get(t, "/api/v1/features").body, `"at_modifier":true`)
 	})

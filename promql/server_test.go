@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
@@ -48,13 +49,16 @@ func serve(t *testing.T, change ...func(*Options)) *testServer {
 // serveOver starts a handler over the store as it is.
 func serveOver(t *testing.T, s *store, change ...func(*Options)) *testServer {
 	t.Helper()
-	engine := NewEngine(EngineOptions{})
+	registry := prometheus.NewPedanticRegistry()
+	engine := NewEngine(EngineOptions{Registerer: registry})
 	t.Cleanup(func() { require.NoError(t, engine.Close()) })
 	opts := Options{
-		Queryable: s,
-		Engine:    engine,
-		Retention: "90d",
-		Logger:    slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError})),
+		Queryable:  s,
+		Engine:     engine,
+		Retention:  "90d",
+		Registerer: registry,
+		Gatherer:   registry,
+		Logger:     slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError})),
 	}
 	for _, f := range change {
 		f(&opts)
