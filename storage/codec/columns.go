@@ -23,6 +23,7 @@ type Columns struct {
 // scratch is what decoding one column of a block needs.
 type scratch struct {
 	planes [64][maxBlock / 8]byte
+	lanes  [8][maxBlock]byte
 	x      [maxBlock]uint64
 	ints   [maxBlock]int64
 

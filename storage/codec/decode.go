@@ -94,11 +94,7 @@ func (s *scratch) decodeTimes(r *reader, flags byte, t []int64, first int64) err
 	if r.bad || step == 0 || high != 0 || span > uint64(math.MaxInt64)-uint64(first) {
 		return corrupt("timestamps with a step of %d ms", step)
 	}
-	x := first
-	for i := range t {
-		t[i] = x
-		x += int64(step)
-	}
+	ramp(t, first, int64(step))
 	return nil
 }
 
@@ -114,14 +110,20 @@ func (s *scratch) decodeStarts(r *reader, st []int64, first int64) error {
 
 // decodeInts reads the rest of a column into k.
 func (s *scratch) decodeInts(r *reader, c column, k []int64) error {
-	if c.flat() {
+	switch {
+	case c.flat():
 		c.fill(k)
-		return nil
+	case c.width <= 8 && c.unit == 1 && c.ext&(extSparse|extExceptions) == 0:
+		if err := s.dense(r, c.width, len(k)); err != nil {
+			return err
+		}
+		c.integrateBytes(k, s.lanes[0][:len(k)])
+	default:
+		if err := s.residuals(r, c, len(k)); err != nil {
+			return err
+		}
+		c.integrate(k, s.x[:len(k)])
 	}
-	if err := s.residuals(r, c, len(k)); err != nil {
-		return err
-	}
-	c.integrate(k, s.x[:len(k)])
 	return nil
 }
 
@@ -131,10 +133,29 @@ func (c *column) fill(k []int64) {
 	if !hasSlope(c.kind) {
 		slope = 0
 	}
-	x := c.base
+	ramp(k, c.base, slope)
+}
+
+// ramp fills k with x, x + step, x + 2 step, and so on.
+func ramp(k []int64, x, step int64) {
+	for ; len(k) >= 4; k = k[4:] {
+		k[0], k[1], k[2], k[3] = x, x+step, x+2*step, x+3*step
+		x += 4 * step
+	}
 	for i := range k {
 		k[i] = x
-		x += slope
+		x += step
+	}
+}
+
+// repeat fills v with x.
+func repeat(v []float64, x float64) {
+	n := min(len(v), 32)
+	for i := range v[:n] {
+		v[i] = x
+	}
+	for ; n < len(v); n *= 2 {
+		copy(v[n:], v[:n])
 	}
 }
 
@@ -196,9 +217,7 @@ func (s *scratch) decodeValues(r *reader, v []float64) error {
 		if c.scale != scaleBits {
 			x = float64(c.base) / pow10[c.scale]
 		}
-		for i := range v {
-			v[i] = x
-		}
+		repeat(v, x)
 	} else {
 		if err := s.decodeValueInts(r, &c, v); err != nil {
 			return err

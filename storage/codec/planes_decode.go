@@ -1,80 +1,141 @@
 package codec
 
-import "math/bits"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // residuals reads the residuals of a column into s.x[:n].
 func (s *scratch) residuals(r *reader, c column, n int) error {
-	if c.ext&extSparse == 0 {
-		return s.dense(r, c, n)
+	m := n
+	if c.ext&extSparse != 0 {
+		kind := r.byte()
+		presence := s.presence[:(n+7)/8]
+		if r.bad || kind > planeMask2 || !r.plane(presence, kind) {
+			return corrupt("presence of residuals is cut off or malformed")
+		}
+		m = 0
+		for _, b := range presence {
+			m += bits.OnesCount8(b)
+		}
+		if n%8 != 0 && presence[n/8]>>(n%8) != 0 {
+			return corrupt("presence of residuals outside of their block")
+		}
 	}
-	kind := r.byte()
-	presence := s.presence[:(n+7)/8]
-	if r.bad || kind > planeMask2 || !r.plane(presence, kind) {
-		return corrupt("presence of residuals is cut off or malformed")
-	}
-	m := 0
-	for _, b := range presence {
-		m += bits.OnesCount8(b)
-	}
-	if n%8 != 0 && presence[n/8]>>(n%8) != 0 {
-		return corrupt("presence of residuals outside of their block")
-	}
-	if err := s.dense(r, c, m); err != nil {
+	if err := s.dense(r, c.width, m); err != nil {
 		return err
 	}
+	s.widen(c.width, m)
+	if c.ext&extExceptions != 0 {
+		if err := r.exceptions(s.x[:m], c.width); err != nil {
+			return err
+		}
+	}
+	if c.ext&extSparse != 0 {
+		s.spreadOut(n, m)
+	}
+	return nil
+}
+
+// spreadOut moves the m residuals at the front of s.x to where s.presence says.
+func (s *scratch) spreadOut(n, m int) {
 	x := s.x[:n]
 	for i := n - 1; i >= 0; i-- {
-		if presence[i/8]>>(i%8)&1 == 0 {
+		if s.presence[i/8]>>(i%8)&1 == 0 {
 			x[i] = 0
 			continue
 		}
 		m--
 		x[i] = x[m] + 1
 	}
-	return nil
 }
 
-// dense reads planes and exceptions into s.x[:n].
-func (s *scratch) dense(r *reader, c column, n int) error {
+// dense reads planes of n bits and leaves in s.lanes[l][i] bits 8*l to 8*l+7 of
+// residual i.
+func (s *scratch) dense(r *reader, width, n int) error {
 	groups := (n + 7) / 8
-	kinds := r.bytes((c.width + 3) / 4)
+	kinds := r.bytes((width + 3) / 4)
 	if r.bad {
 		return corrupt("plane kinds are cut off")
 	}
-	for p := range c.width {
-		plane := s.planes[p][:groups]
-		if !r.plane(plane, kinds[p/4]>>(p%4*2)&3) {
+	for p := range width {
+		if !r.plane(s.planes[p][:groups], kinds[p/4]>>(p%4*2)&3) {
 			return corrupt("planes are cut off or malformed")
 		}
 	}
-	for p := c.width; p%8 != 0; p++ {
+	for p := width; p%8 != 0; p++ {
 		clear(s.planes[p][:groups])
 	}
-	x := s.x[:groups*8]
-	if c.width == 0 {
-		clear(x)
-	}
-	for low := 0; low < c.width; low += 8 {
-		pl := s.planes[low : low+8 : low+8]
-		for g := range groups {
-			m := uint64(pl[0][g]) | uint64(pl[1][g])<<8 | uint64(pl[2][g])<<16 | uint64(pl[3][g])<<24 |
-				uint64(pl[4][g])<<32 | uint64(pl[5][g])<<40 | uint64(pl[6][g])<<48 | uint64(pl[7][g])<<56
-			m = transpose(m)
-			b := x[8*g : 8*g+8 : 8*g+8]
-			for i := range 8 {
-				y := m >> (8 * i) & 0xff << low
-				if low == 0 {
-					b[i] = y
-				} else {
-					b[i] |= y
-				}
-			}
-		}
-	}
-	if c.ext&extExceptions != 0 {
-		return r.exceptions(s.x[:n], c.width)
+	for low := 0; low < width; low += 8 {
+		untangle((*[8][maxBlock / 8]byte)(s.planes[low:]), &s.lanes[low/8], groups)
 	}
 	return nil
+}
+
+// untangle turns eight planes, of so many bytes, into one byte per residual. It
+// works on 64 residuals at a time: first the 8x8 bytes are transposed, which
+// brings together the eight bytes that hold the bits of eight residuals, then
+// the 8x8 bits of each.
+func untangle(planes *[8][maxBlock / 8]byte, lane *[maxBlock]byte, groups int) {
+	const m32, m16, m8 = 0x00000000ffffffff, 0x0000ffff0000ffff, 0x00ff00ff00ff00ff
+	for at := 0; at < groups; at += 8 {
+		word := func(p int) uint64 { return binary.LittleEndian.Uint64(planes[p][at:]) }
+		a, b, c, d := word(0), word(1), word(2), word(3)
+		e, f, g, h := word(4), word(5), word(6), word(7)
+		out := lane[8*at : 8*at+64 : 8*at+64]
+		if a|b|c|d|e|f|g|h == 0 {
+			clear(out)
+			continue
+		}
+		a, e = a&m32|e<<32, a>>32|e&^m32
+		b, f = b&m32|f<<32, b>>32|f&^m32
+		c, g = c&m32|g<<32, c>>32|g&^m32
+		d, h = d&m32|h<<32, d>>32|h&^m32
+		a, c = a&m16|c&m16<<16, a>>16&m16|c&^m16
+		b, d = b&m16|d&m16<<16, b>>16&m16|d&^m16
+		e, g = e&m16|g&m16<<16, e>>16&m16|g&^m16
+		f, h = f&m16|h&m16<<16, f>>16&m16|h&^m16
+		a, b = a&m8|b&m8<<8, a>>8&m8|b&^m8
+		c, d = c&m8|d&m8<<8, c>>8&m8|d&^m8
+		e, f = e&m8|f&m8<<8, e>>8&m8|f&^m8
+		g, h = g&m8|h&m8<<8, g>>8&m8|h&^m8
+		binary.LittleEndian.PutUint64(out[0:], transpose(a))
+		binary.LittleEndian.PutUint64(out[8:], transpose(b))
+		binary.LittleEndian.PutUint64(out[16:], transpose(c))
+		if groups <= 3 { // short rows are what a flush writes
+			return
+		}
+		binary.LittleEndian.PutUint64(out[24:], transpose(d))
+		binary.LittleEndian.PutUint64(out[32:], transpose(e))
+		binary.LittleEndian.PutUint64(out[40:], transpose(f))
+		binary.LittleEndian.PutUint64(out[48:], transpose(g))
+		binary.LittleEndian.PutUint64(out[56:], transpose(h))
+	}
+}
+
+// widen puts the lanes of n residuals together in s.x.
+func (s *scratch) widen(width, n int) {
+	x := s.x[:n]
+	switch {
+	case width == 0:
+		clear(x)
+		return
+	case width <= 8:
+		for i, b := range s.lanes[0][:n] {
+			x[i] = uint64(b)
+		}
+		return
+	}
+	l0, l1 := s.lanes[0][:n], s.lanes[1][:n]
+	for i := range x {
+		x[i] = uint64(l0[i]) | uint64(l1[i])<<8
+	}
+	for low := 16; low < width; low += 8 {
+		lane := s.lanes[low/8][:n]
+		for i := range x {
+			x[i] |= uint64(lane[i]) << low
+		}
+	}
 }
 
 // plane reads one plane.
@@ -103,6 +164,9 @@ func (r *reader) plane(plane []byte, kind byte) bool {
 func (r *reader) scatter(dst, mask []byte) bool {
 	clear(dst)
 	for i, m := range mask {
+		if m == 0 {
+			continue
+		}
 		src := r.bytes(bits.OnesCount8(m))
 		if r.bad {
 			return false

@@ -1,0 +1,45 @@
+package codec
+
+// integrateBytes computes the integers of a column of unit 1 from residuals of
+// at most eight bits, which nearly all columns have: one pass does it all.
+func (c *column) integrateBytes(k []int64, u []byte) {
+	u = u[:len(k)]
+	sign := int64(0) // masks what unzigzag takes off
+	shift := uint(0)
+	if c.zigzag {
+		sign, shift = 1, 1
+	}
+	value := func(b byte) int64 { return int64(b)>>(shift&63) ^ -(int64(b) & sign) }
+	acc := c.base
+	switch c.kind {
+	case kindLevel:
+		for i, b := range u {
+			k[i] = acc + value(b)
+		}
+	case kindDelta:
+		acc -= c.slope
+		for i, b := range u {
+			acc += c.slope + value(b)
+			k[i] = acc
+		}
+	case kindDelta2:
+		acc += value(u[0])
+		k[0] = acc
+		d := c.slope
+		for i := 1; i < len(u); i++ {
+			d += value(u[i])
+			acc += d
+			k[i] = acc
+		}
+	case kindLine:
+		for i, b := range u {
+			k[i] = acc + value(b)
+			acc += c.slope
+		}
+	case kindXOR:
+		for i, b := range u {
+			acc ^= value(b)
+			k[i] = acc
+		}
+	}
+}
