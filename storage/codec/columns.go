@@ -16,11 +16,10 @@ type Columns struct {
 	// ST holds start timestamps, ms, 0 where unknown. It is empty when no
 	// decoded row had any, otherwise as long as T.
 	ST []int64
-
-	scratch *scratch
 }
 
-// scratch is what decoding one column of a block needs.
+// scratch is what decoding one column of a block needs, about 33 KiB. It comes
+// from a pool rather than with Columns, of which a query may have many.
 type scratch struct {
 	planes [64][maxBlock / 8]byte
 	lanes  [8][maxBlock]byte
@@ -28,7 +27,10 @@ type scratch struct {
 	ints   [maxBlock]int64
 
 	presence [maxBlock / 8]byte
+	times    []int64 // of a block of any length, for Bounds
 }
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // Reset drops all samples and keeps the memory.
 func (c *Columns) Reset() { c.T, c.V, c.ST = c.T[:0], c.V[:0], c.ST[:0] }
@@ -52,18 +54,27 @@ func (c *Columns) DecodeRange(row []byte, mint, maxt int64) error {
 	if err != nil {
 		return err
 	}
-	if c.scratch == nil {
-		c.scratch = new(scratch)
-	}
 	nt, nst := len(c.T), len(c.ST)
-	if err := c.decodeBlocks(r, h, mint, maxt); err != nil {
+	s := scratches.Get().(*scratch)
+	err = c.decodeBlocks(s, r, h, mint, maxt)
+	scratches.Put(s)
+	if err != nil {
 		c.T, c.V, c.ST = c.T[:nt], c.V[:nt], c.ST[:nst]
-		return err
 	}
-	return nil
+	return err
 }
 
-func (c *Columns) decodeBlocks(r reader, h header, mint, maxt int64) error {
+func (c *Columns) decodeBlocks(s *scratch, r reader, h header, mint, maxt int64) error {
+	if h.flags&flagBlocks == 0 { // nothing to skip, and rows fresh from a flush are many
+		first := r.varint()
+		if r.bad {
+			return corrupt("block is cut off")
+		}
+		if first > maxt {
+			return nil
+		}
+		return c.decodeBlock(s, &r, h.flags, h.count, first, mint, maxt)
+	}
 	it := blockIterator{r: r, h: h}
 	for it.next() {
 		if it.first > maxt {
@@ -72,7 +83,7 @@ func (c *Columns) decodeBlocks(r reader, h header, mint, maxt int64) error {
 		if it.hasNext && it.nextFirst <= mint {
 			continue
 		}
-		if err := c.decodeBlock(&it.body, h.flags, it.count, it.first, mint, maxt); err != nil {
+		if err := c.decodeBlock(s, &it.body, h.flags, it.count, it.first, mint, maxt); err != nil {
 			return err
 		}
 	}
@@ -134,11 +145,11 @@ func (b *blockIterator) next() bool {
 
 // decodeBlock appends the samples of one block with mint <= t <= maxt. r
 // stands after the first timestamp.
-func (c *Columns) decodeBlock(r *reader, flags byte, n int, first, mint, maxt int64) error {
+func (c *Columns) decodeBlock(s *scratch, r *reader, flags byte, n int, first, mint, maxt int64) error {
 	nt := len(c.T)
 	c.T = slices.Grow(c.T, n)[:nt+n]
 	t := c.T[nt:]
-	if err := c.scratch.decodeTimes(r, flags, t, first); err != nil {
+	if err := s.decodeTimes(r, flags, t, first); err != nil {
 		return err
 	}
 	lo, hi := 0, n
@@ -158,7 +169,7 @@ func (c *Columns) decodeBlock(r *reader, flags byte, n int, first, mint, maxt in
 		clear(c.ST[nst:])
 		if flags&flagStart != 0 {
 			st := c.ST[nt:]
-			if err := c.scratch.decodeStarts(r, st, first); err != nil {
+			if err := s.decodeStarts(r, st, first); err != nil {
 				return err
 			}
 			copy(st, st[lo:hi])
@@ -168,7 +179,7 @@ func (c *Columns) decodeBlock(r *reader, flags byte, n int, first, mint, maxt in
 
 	c.V = slices.Grow(c.V, n)[:nt+n]
 	v := c.V[nt:]
-	if err := c.scratch.decodeValues(r, v); err != nil {
+	if err := s.decodeValues(r, v); err != nil {
 		return err
 	}
 	if len(r.b) != 0 {
@@ -205,8 +216,8 @@ func Bounds(row []byte) (mint, maxt int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	c := boundsColumns.Get().(*Columns)
-	defer boundsColumns.Put(c)
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
 	it := blockIterator{r: r, h: h}
 	for it.next() {
 		if it.done == it.count {
@@ -215,13 +226,11 @@ func Bounds(row []byte) (mint, maxt int64, err error) {
 		if it.hasNext {
 			continue
 		}
-		c.T = slices.Grow(c.T[:0], it.count)[:it.count]
-		if err := c.scratch.decodeTimes(&it.body, h.flags, c.T, it.first); err != nil {
+		s.times = slices.Grow(s.times[:0], it.count)[:it.count]
+		if err := s.decodeTimes(&it.body, h.flags, s.times, it.first); err != nil {
 			return 0, 0, err
 		}
-		maxt = c.T[it.count-1]
+		maxt = s.times[it.count-1]
 	}
 	return mint, maxt, it.err
 }
-
-var boundsColumns = sync.Pool{New: func() any { return &Columns{scratch: new(scratch)} }}

@@ -159,53 +159,6 @@ func repeat(v []float64, x float64) {
 	}
 }
 
-// integrate computes the integers of a column from its residuals.
-func (c *column) integrate(k []int64, u []uint64) {
-	u = u[:len(k)]
-	if c.zigzag {
-		for i, x := range u {
-			u[i] = uint64(unzigzag(x))
-		}
-	}
-	if c.unit != 1 {
-		for i := range u {
-			u[i] *= c.unit
-		}
-	}
-	switch c.kind {
-	case kindLevel:
-		for i, x := range u {
-			k[i] = c.base + int64(x)
-		}
-	case kindDelta:
-		acc := c.base - c.slope
-		for i, x := range u {
-			acc += c.slope + int64(x)
-			k[i] = acc
-		}
-	case kindDelta2:
-		acc, d := c.base+int64(u[0]), c.slope
-		k[0] = acc
-		for i := 1; i < len(k); i++ {
-			d += int64(u[i])
-			acc += d
-			k[i] = acc
-		}
-	case kindLine:
-		line := c.base
-		for i, x := range u {
-			k[i] = line + int64(x)
-			line += c.slope
-		}
-	case kindXOR:
-		acc := c.base
-		for i, x := range u {
-			acc ^= int64(x)
-			k[i] = acc
-		}
-	}
-}
-
 // decodeValues reads the values of a block into v.
 func (s *scratch) decodeValues(r *reader, v []float64) error {
 	c, err := r.columnHeader(columnValue, len(v))

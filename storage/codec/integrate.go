@@ -43,3 +43,45 @@ func (c *column) integrateBytes(k []int64, u []byte) {
 		}
 	}
 }
+
+// integrate computes the integers of a column from its residuals.
+func (c *column) integrate(k []int64, u []uint64) {
+	u = u[:len(k)]
+	sign, shift, unit := int64(0), uint(0), int64(c.unit)
+	if c.zigzag {
+		sign, shift = 1, 1
+	}
+	value := func(x uint64) int64 { return (int64(x>>(shift&63)) ^ -(int64(x) & sign)) * unit }
+	acc := c.base
+	switch c.kind {
+	case kindLevel:
+		for i, x := range u {
+			k[i] = acc + value(x)
+		}
+	case kindDelta:
+		acc -= c.slope
+		for i, x := range u {
+			acc += c.slope + value(x)
+			k[i] = acc
+		}
+	case kindDelta2:
+		acc += value(u[0])
+		k[0] = acc
+		d := c.slope
+		for i := 1; i < len(u); i++ {
+			d += value(u[i])
+			acc += d
+			k[i] = acc
+		}
+	case kindLine:
+		for i, x := range u {
+			k[i] = acc + value(x)
+			acc += c.slope
+		}
+	case kindXOR:
+		for i, x := range u {
+			acc ^= value(x)
+			k[i] = acc
+		}
+	}
+}
