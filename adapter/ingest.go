@@ -53,6 +53,9 @@ func (h *WriteHandler) ingestSeries(rq *request) {
 	rq.seen[histograms] += nh
 	rq.seen[exemplars] += ne
 	all := nf + nh + ne
+	if all == 0 && rq.protocol == protocolV1 {
+		return
+	}
 
 	if err := d.SeriesErr(); err != nil {
 		rq.refuse(all, &refusal{reasonMalformedSeries, err.Error()})
@@ -76,12 +79,17 @@ func (h *WriteHandler) ingestSeries(rq *request) {
 
 	p := position{key: d.Key()}
 	if p.done = rq.batch.Known(p.key); !p.done {
+		if len(h.opts.Relabel) > 0 && h.dropped.has(p.key) {
+			rq.dropped[droppedByRelabelling] += all
+			return
+		}
 		var bad *refusal
 		var err error
 		if rq.labels, err = d.Labels(rq.labels[:0], h.opts.Limits.Labels); err != nil {
 			return // not well-formed: Next ends, too
 		}
 		if p.lset, bad, err = h.series(rq, rq.labels); err != nil {
+			h.dropped.add(p.key)
 			rq.dropped[droppedByRelabelling] += all
 			return
 		}

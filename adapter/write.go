@@ -20,6 +20,7 @@ type WriteHandler struct {
 	opts    Options
 	budget  budget
 	metrics *writeMetrics
+	dropped droppedKeys
 }
 
 // NewWriteHandler returns the handler for /api/v1/write and its aliases.
