@@ -15,6 +15,7 @@ import (
 
 	"github.com/promkeep/promkeep/storage/catalogue"
 	"github.com/promkeep/promkeep/storage/chunks"
+	"github.com/promkeep/promkeep/storage/codec"
 	"github.com/promkeep/promkeep/storage/head"
 	"github.com/promkeep/promkeep/storage/series"
 )
@@ -162,13 +163,18 @@ func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, co
 // load decodes and merges all samples of the series into set.
 func (s *selected) load(set *series.Set) error {
 	rows := make([]chunks.Clipped, 0, len(s.rows)+len(s.view.Rows))
+	mint := s.mint
+	if s.hasHistograms() {
+		// Whether a counter was reset shows only against the sample before, so that one is wanted too.
+		mint = math.MinInt64
+	}
 	for _, r := range s.rows {
-		rows = append(rows, chunks.Clipped{Row: r, Mint: s.mint, Maxt: min(s.maxt, s.cover-1)})
+		rows = append(rows, chunks.Clipped{Row: r, Mint: mint, Maxt: min(s.maxt, s.cover-1)})
 	}
 	for _, r := range s.view.Rows {
 		if r.End >= s.cover {
 			row := chunks.Row{SeriesID: s.id, Start: r.Start, End: r.End, N: r.N, Version: r.Version, Encoding: r.Encoding, Data: r.Data}
-			rows = append(rows, chunks.Clipped{Row: row, Mint: max(s.mint, s.cover), Maxt: s.maxt})
+			rows = append(rows, chunks.Clipped{Row: row, Mint: max(mint, s.cover), Maxt: s.maxt})
 		}
 	}
 	var more []series.Run
@@ -194,7 +200,17 @@ func (s *selected) load(set *series.Set) error {
 		s.db.corrupt(bad.Row, bad.Err)
 		return fmt.Errorf("%w; it belongs to %s", err, s.labels)
 	}
+	if err == nil && len(set.Histograms) > 0 {
+		set.Rehint()
+		set.DropBefore(s.mint)
+	}
 	return err
+}
+
+func (s *selected) hasHistograms() bool {
+	return len(s.view.Histograms) > 0 ||
+		slices.ContainsFunc(s.rows, func(r chunks.Row) bool { return r.Encoding != codec.EncodingFloat }) ||
+		slices.ContainsFunc(s.view.Rows, func(r head.Row) bool { return r.Encoding != codec.EncodingFloat })
 }
 
 // hasSample tells whether the series has a sample in [mint, maxt], decoding only where the bounds of rows do not tell.

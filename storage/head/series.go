@@ -1,6 +1,7 @@
 package head
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -155,6 +156,7 @@ type View struct {
 }
 
 // View copies what lies in [mint, maxt], in ms. Samples and Histograms are in order, one per timestamp, and win over Rows.
+// Of a series with histograms unflushed samples before mint come too: a counter reset is seen against the sample before.
 func (s *Series) View(mint, maxt int64) View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,6 +165,9 @@ func (s *Series) View(mint, maxt int64) View {
 		if r.Start <= maxt && r.End >= mint {
 			v.Rows = append(v.Rows, r)
 		}
+	}
+	if x := s.extra; x != nil && len(x.open)+len(x.sealed) > 0 {
+		mint = math.MinInt64
 	}
 	v.Samples = collect(s.sealed, s.open, s.late, mint, maxt, func(x Sample) int64 { return x.T })
 	if x := s.extra; x != nil {

@@ -2,6 +2,7 @@ package series
 
 import (
 	"slices"
+	"sort"
 
 	"github.com/prometheus/prometheus/model/histogram"
 
@@ -47,6 +48,17 @@ func (s *Set) Append(r Run) {
 		}
 		s.ST = appendST(s.ST, r)
 	}
+}
+
+// DropBefore removes all samples before t, in ms.
+func (s *Set) DropBefore(t int64) {
+	f := sort.Search(len(s.T), func(i int) bool { return s.T[i] >= t })
+	h := sort.Search(len(s.Histograms), func(i int) bool { return s.Histograms[i].T >= t })
+	s.T, s.V = slices.Delete(s.T, 0, f), slices.Delete(s.V, 0, f)
+	if len(s.ST) > 0 {
+		s.ST = slices.Delete(s.ST, 0, f)
+	}
+	s.Histograms = slices.Delete(s.Histograms, 0, h)
 }
 
 // Merge appends the samples of all runs to dst, in order and one per timestamp. dst must be empty. It sorts runs.
