@@ -143,11 +143,15 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, dr
 			logger.Error("closing the storage", "err", err)
 		}
 	}()
+	write, err := s.write.handler(db, logger, registry)
+	if err != nil {
+		return err
+	}
 	query, err := s.query.handler(db, s.flags, s.retention.String(), logger, registry)
 	if err != nil {
 		return err
 	}
-	front.open(db, routes(s.write.handler(db, logger, registry), query))
+	front.open(db, routes(write, query))
 	logger.Info("promkeep is ready", "database", uri.String())
 	if server != nil {
 		fmt.Fprint(os.Stderr, banner((*s.web.WebListenAddresses)[0]))
