@@ -24,6 +24,18 @@ var (
 	CopyRecent string
 	//go:embed queries/copy_recent_any.sql
 	CopyRecentAny string
+	//go:embed queries/ended_label_names.sql
+	EndedLabelNames string
+	//go:embed queries/ended_label_names_pairs.sql
+	EndedLabelNamesPairs string
+	//go:embed queries/ended_label_values.sql
+	EndedLabelValues string
+	//go:embed queries/ended_label_values_pairs.sql
+	EndedLabelValuesPairs string
+	//go:embed queries/ended_metrics.sql
+	EndedMetrics string
+	//go:embed queries/ended_metrics_pairs.sql
+	EndedMetricsPairs string
 	//go:embed queries/flush_version.sql
 	FlushVersion string
 	//go:embed queries/get_setting.sql
@@ -152,6 +164,8 @@ var (
 	TimescaleDBDropBefore string
 	//go:embed queries/timescaledb_license.sql
 	TimescaleDBLicense string
+	//go:embed queries/youngest.sql
+	Youngest string
 )
 
 // The layouts of the long-term store.

@@ -176,16 +176,20 @@ func (b *Batch) encode() error {
 
 // apply puts the committed samples into the head; in the order of commits.
 func (b *Batch) apply() {
+	var youngest int64
 	for i, f := range b.floats {
 		var st int64
 		if len(b.sts) > 0 {
 			st = b.sts[i]
 		}
 		b.db.head.Append(b.series[f.series], f.t, st, f.v)
+		youngest = max(youngest, f.t)
 	}
 	for _, h := range b.hists {
 		b.db.head.AppendHistogram(b.series[h.series], h.h)
+		youngest = max(youngest, h.h.T)
 	}
+	b.db.seen(youngest)
 	b.db.metrics.samples.Add(float64(b.Samples()))
 }
 

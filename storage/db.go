@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,7 +23,8 @@ import (
 // DB is promkeep's store. Safe for concurrent use.
 type DB struct {
 	cfg       Config
-	pool      *pgxpool.Pool
+	pool      *pgxpool.Pool // for writing, and all work in the background
+	reads     *pgxpool.Pool // for queries
 	status    schema.Status
 	catalogue *catalogue.Catalogue
 	head      *head.Head
@@ -31,7 +33,8 @@ type DB struct {
 	resolver  *resolver
 	metrics   *metrics
 
-	flushMu    sync.Mutex // one flush or maintenance step at a time
+	youngest   atomic.Int64 // ms, the youngest sample ever taken; 0 if there is none
+	flushMu    sync.Mutex   // one flush or maintenance step at a time
 	flushNow   chan struct{}
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -62,20 +65,25 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 	}
 	cfg.Logger.Info("the database is ready", "server", db.status.Server, "schema", db.status.Version,
 		"layout", db.status.Layout, "timescaledb", describe(db.status.TimescaleDB))
-	if db.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
+	if err := db.connect(ctx, pc); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			db.pool.Close()
+			db.disconnect()
 		}
 	}()
 	db.metrics = newMetrics(cfg.Registerer, db)
 	db.catalogue = catalogue.New(db.pool)
-	db.chunks = chunks.New(db.pool, db.status, cfg.Logger)
+	db.chunks = chunks.New(db.pool, db.reads, db.status, cfg.Logger)
 	db.chunks.OnCorrupt = db.corrupt
 	db.resolver = newResolver(db)
 
+	var youngest int64
+	if err := db.pool.QueryRow(ctx, schema.Youngest).Scan(&youngest); err != nil {
+		return nil, err
+	}
+	db.youngest.Store(youngest)
 	if err := db.recover(ctx, pc); err != nil {
 		return nil, err
 	}
@@ -86,6 +94,28 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 		go db.maintain(run)
 	}
 	return db, nil
+}
+
+// backgroundConns is how many of the connections are kept for writing and work in the background: new series, flush, merge.
+const backgroundConns = 3
+
+// connect opens the pools. Queries have one of their own, so that many of them cannot hold up writing.
+func (db *DB) connect(ctx context.Context, pc *pgxpool.Config) (err error) {
+	writes, reads := pc.Copy(), pc.Copy()
+	writes.MaxConns = backgroundConns
+	reads.MaxConns = max(1, pc.MaxConns-backgroundConns)
+	if db.pool, err = pgxpool.NewWithConfig(ctx, writes); err != nil {
+		return err
+	}
+	if db.reads, err = pgxpool.NewWithConfig(ctx, reads); err != nil {
+		db.pool.Close()
+	}
+	return err
+}
+
+func (db *DB) disconnect() {
+	db.pool.Close()
+	db.reads.Close()
 }
 
 func describe(e schema.Edition) string {
@@ -119,7 +149,10 @@ func (db *DB) recover(ctx context.Context, pc *pgxpool.Config) error {
 			return err
 		},
 		// The pool's connections broke with the log's.
-		Resumed:       db.pool.Reset,
+		Resumed: func() {
+			db.pool.Reset()
+			db.reads.Reset()
+		},
 		Stream:        stream,
 		Logger:        db.cfg.Logger,
 		MaxQueueBytes: db.cfg.QueueBytes,
@@ -170,6 +203,7 @@ func (db *DB) replay(ctx context.Context, payload []byte) (n int64, err error) {
 			return err
 		}
 		db.head.Append(s, t, st, v)
+		db.seen(t)
 		n++
 		return nil
 	}, func(id uint64, h series.Histogram) error {
@@ -178,6 +212,7 @@ func (db *DB) replay(ctx context.Context, payload []byte) (n int64, err error) {
 			return err
 		}
 		db.head.AppendHistogram(s, h)
+		db.seen(h.T)
 		n++
 		return nil
 	})
@@ -240,8 +275,25 @@ func (db *DB) Fatal() <-chan error { return db.log.Fatal() }
 // Status of the database as it was at the start.
 func (db *DB) Status() schema.Status { return db.status }
 
-// MinTime is the retention limit in ms: older samples are not taken.
-func (db *DB) MinTime() int64 { return db.cfg.Now().Add(-db.cfg.Retention).UnixMilli() }
+// maxAhead is how far the clock may be ahead of the youngest sample before it is doubted.
+const maxAhead = 24 * time.Hour
+
+// MinTime is the retention limit in ms: older samples are not taken, and days before it are dropped. A clock that jumps
+// ahead must not cost the history, so it counts only up to a day after the youngest sample.
+func (db *DB) MinTime() int64 {
+	now := db.cfg.Now().UnixMilli()
+	if youngest := db.youngest.Load(); youngest > 0 {
+		now = min(now, youngest+maxAhead.Milliseconds())
+	}
+	return now - db.cfg.Retention.Milliseconds()
+}
+
+// seen notes a sample's time, in ms. It is called from one goroutine.
+func (db *DB) seen(t int64) {
+	if t > db.youngest.Load() {
+		db.youngest.Store(t)
+	}
+}
 
 // Close commits what is queued, and stops. What is not flushed stays in the log for the next start. Queries must have ended.
 func (db *DB) Close() error {
@@ -250,7 +302,7 @@ func (db *DB) Close() error {
 		db.background.Wait()
 		db.resolver.close()
 		db.log.Close()
-		db.pool.Close()
+		db.disconnect()
 		db.metrics.unregister()
 	})
 	return nil

@@ -98,7 +98,7 @@ func (f *flush) run(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, schema.SegmentDrop, f.pos.Segment); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, schema.FlushVersion, f.version)
+		_, err = tx.Exec(ctx, schema.FlushVersion, f.version, f.db.youngest.Load())
 		return err
 	})
 }

@@ -49,7 +49,8 @@ CREATE INDEX series_labels ON _promkeep.series USING gin (labels);
 CREATE TABLE _promkeep.leader (
     only_row      bool PRIMARY KEY DEFAULT true CHECK (only_row),
     epoch         int8 NOT NULL DEFAULT 0,
-    flush_version int4 NOT NULL DEFAULT 0  -- counts flushes: of two rows with the same timestamp the higher version wins
+    flush_version int4 NOT NULL DEFAULT 0, -- counts flushes: of two rows with the same timestamp the higher version wins
+    youngest      int8 NOT NULL DEFAULT 0  -- ms, the youngest sample ever flushed: a clock far ahead of it is not believed
 );
 INSERT INTO _promkeep.leader DEFAULT VALUES;
 

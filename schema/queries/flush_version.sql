@@ -1,1 +1,1 @@
-UPDATE _promkeep.leader SET flush_version = $1
+UPDATE _promkeep.leader SET flush_version = $1, youngest = greatest(youngest, $2)

@@ -36,6 +36,7 @@ var ErrFenced = errors.New("another promkeep leads this database now")
 // Store is the packed rows of a database. Flush, Merge and Retain are called by the leader, one at a time; Read by anyone.
 type Store struct {
 	pool   *pgxpool.Pool
+	reads  *pgxpool.Pool // for queries, so that they cannot take the connections of flush and merge
 	seam   seam
 	logger *slog.Logger
 
@@ -45,9 +46,9 @@ type Store struct {
 	OnCorrupt func(Row, error)
 }
 
-// New returns the store of a migrated database.
-func New(pool *pgxpool.Pool, st schema.Status, logger *slog.Logger) *Store {
-	s := &Store{pool: pool, logger: logger, LateAfter: 3 * time.Hour, OnCorrupt: func(Row, error) {}}
+// New returns the store of a migrated database; queries use the pool reads.
+func New(pool, reads *pgxpool.Pool, st schema.Status, logger *slog.Logger) *Store {
+	s := &Store{pool: pool, reads: reads, logger: logger, LateAfter: 3 * time.Hour, OnCorrupt: func(Row, error) {}}
 	switch {
 	case st.Layout == schema.LayoutTimescaleDB:
 		s.seam = timescale{pool: pool, columnstore: st.TimescaleDB == schema.EditionCommunity}
@@ -119,7 +120,7 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn fun
 	for i, id := range ids {
 		signed[i] = int64(id)
 	}
-	rows, err := s.pool.Query(ctx, schema.ReadRows, signed, floor(mint, Day), mint, maxt)
+	rows, err := s.reads.Query(ctx, schema.ReadRows, signed, floor(mint, Day), mint, maxt)
 	if err != nil {
 		return err
 	}

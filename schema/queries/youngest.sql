@@ -1,0 +1,1 @@
+SELECT youngest FROM _promkeep.leader
