@@ -3,74 +3,75 @@ package storage
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 	promstorage "github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/promkeep/promkeep/storage/catalogue"
+	"github.com/promkeep/promkeep/storage/head"
 )
+
+// Labels are found without looking at samples. The series in memory answer from their index, which covers all series that have
+// not ended; the catalogue adds those that have.
 
 // LabelValues implements storage.LabelQuerier.
 func (q *querier) LabelValues(ctx context.Context, name string, hints *promstorage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	values := map[string]struct{}{}
-	err := q.eachLabels(ctx, ms, func(l labels.Labels) {
-		if v := l.Get(name); v != "" {
-			values[v] = struct{}{}
-		}
-	})
-	return finishNames(values, hints), nil, err
+	values, err := q.labels(ctx, hints,
+		func(t *head.Tenant, keep head.Keep) ([]string, error) { return t.LabelValues(ctx, name, keep, ms...) },
+		func(r catalogue.Range) ([]string, error) { return q.db.catalogue.LabelValues(ctx, r, name, ms...) })
+	return values, nil, err
 }
 
 // LabelNames implements storage.LabelQuerier.
 func (q *querier) LabelNames(ctx context.Context, hints *promstorage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	names := map[string]struct{}{}
-	err := q.eachLabels(ctx, ms, func(l labels.Labels) {
-		l.Range(func(l labels.Label) { names[l.Name] = struct{}{} })
-	})
-	return finishNames(names, hints), nil, err
+	names, err := q.labels(ctx, hints,
+		func(t *head.Tenant, keep head.Keep) ([]string, error) { return t.LabelNames(ctx, keep, ms...) },
+		func(r catalogue.Range) ([]string, error) { return q.db.catalogue.LabelNames(ctx, r, ms...) })
+	return names, nil, err
 }
 
-// eachLabels calls fn for the labels of each series that matches and may have samples in the querier's range.
-func (q *querier) eachLabels(ctx context.Context, ms []*labels.Matcher, fn func(labels.Labels)) error {
+// labels brings together what memory and, for a range that begins before what memory covers, the catalogue know.
+func (q *querier) labels(ctx context.Context, hints *promstorage.LabelHints, inMemory func(*head.Tenant, head.Keep) ([]string, error),
+	ended func(catalogue.Range) ([]string, error),
+) ([]string, error) {
 	tenant, ok, err := q.db.catalogue.LookupTenant(ctx, tenantOf(ctx))
 	if err != nil {
-		return unavailable(err)
+		return nil, unavailable(err)
 	}
-	if !ok {
-		return nil
+	if !ok || q.mint > q.maxt {
+		return nil, nil
 	}
-	if len(ms) == 0 {
-		ms = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".*")}
+	limit := 0
+	if hints != nil {
+		limit = max(hints.Limit, 0)
 	}
-	inHead, err := q.db.head.Tenant(tenant).Select(ctx, ms...)
+	t := q.db.head.Tenant(tenant)
+	overlaps := t.Overlaps(q.mint, q.maxt)
+	cover := q.db.head.CoverFrom() // asked after the look into memory, as ever
+	var out []string
+	switch {
+	case overlaps && q.maxt >= cover:
+		out, err = inMemory(t, nil)
+	case q.mint < cover:
+		// The series in memory may have samples in the database, but none before they started.
+		until := catalogue.Hour(q.maxt)
+		out, err = inMemory(t, func(s *head.Series) bool { return s.Started() <= until || s.Overlaps(q.mint, q.maxt) })
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, s := range inHead {
-		fn(s.Labels)
-	}
-	if cover := q.db.head.CoverFrom(); q.mint < cover {
-		err = q.db.catalogue.Select(ctx, tenant, q.mint, min(q.maxt, cover-1), func(c catalogue.Series) error {
-			fn(c.Labels)
-			return nil
-		}, ms...)
+	if q.mint < cover {
+		more, err := ended(catalogue.Range{Tenant: tenant, Mint: q.mint, Maxt: min(q.maxt, cover-1), Limit: limit})
 		if err != nil {
-			return unavailable(err)
+			return nil, unavailable(err)
 		}
-	}
-	return nil
-}
-
-func finishNames(set map[string]struct{}, hints *promstorage.LabelHints) []string {
-	out := make([]string, 0, len(set))
-	for v := range set {
-		out = append(out, strings.Clone(v))
+		out = append(out, more...)
 	}
 	slices.Sort(out)
-	if hints != nil && hints.Limit > 0 && len(out) > hints.Limit {
-		out = out[:hints.Limit]
+	out = slices.Compact(out)
+	if limit > 0 && len(out) > limit {
+		out = out[:limit]
 	}
-	return out
+	return out, nil
 }

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/promkeep/promkeep/storage/chunks"
@@ -108,6 +109,10 @@ func (db *DB) tidy(ctx context.Context, now time.Time) error {
 	ids, last := make([]uint64, len(ended)), make([]int64, len(ended))
 	for i, e := range ended {
 		ids[i], last[i] = e.ID, e.Last
+		if e.Last == math.MinInt64 {
+			// It came from the catalogue and got no sample since: it ended at a time not known, before now.
+			last[i] = now.UnixMilli()
+		}
 	}
 	return db.catalogue.End(ctx, ids, last)
 }

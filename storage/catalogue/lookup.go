@@ -3,6 +3,7 @@ package catalogue
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/common/model"
@@ -149,7 +150,7 @@ func (c *Catalogue) matchMetrics(ctx context.Context, tenant int32, ms []*labels
 	for _, m := range ms {
 		if m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual {
 			id, ok := c.metrics[metricKey{tenant, m.Value}]
-			if !ok {
+			if !ok || slices.ContainsFunc(ms, func(o *labels.Matcher) bool { return o.Name == m.Name && !o.Matches(m.Value) }) {
 				return nil, nil
 			}
 			return []int64{int64(id)}, nil

@@ -173,14 +173,6 @@ func (t *Tenant) Select(ctx context.Context, ms ...*labels.Matcher) ([]*Series, 
 	return out, p.Err()
 }
 
-// LabelValues returns the values of a label over all series in memory, unsorted.
-func (t *Tenant) LabelValues(ctx context.Context, name string) []string {
-	return t.postings.LabelValues(ctx, name, nil)
-}
-
-// LabelNames returns the label names of all series in memory.
-func (t *Tenant) LabelNames() []string { return t.postings.LabelNames() }
-
 // Stats of the index: the label values with most series, and the labels with most values.
 func (t *Tenant) Stats(label string, limit int) *index.PostingsStats {
 	return t.postings.Stats(label, limit, func(name, value string, n uint64) uint64 { return uint64(len(name)+len(value)) * n })

@@ -1,0 +1,214 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	promstorage "github.com/prometheus/prometheus/storage"
+	"github.com/stretchr/testify/require"
+
+	"github.com/promkeep/promkeep/storage/pgtest"
+)
+
+func labelValues(t testing.TB, db *DB, tenant string, mint, maxt int64, limit int, name string, ms ...*labels.Matcher) []string {
+	t.Helper()
+	q, err := db.Querier(mint, maxt)
+	require.NoError(t, err)
+	defer q.Close()
+	out, _, err := q.LabelValues(WithTenant(context.Background(), tenant), name, &promstorage.LabelHints{Limit: limit}, ms...)
+	require.NoError(t, err)
+	return out
+}
+
+func labelNames(t testing.TB, db *DB, tenant string, mint, maxt int64, limit int, ms ...*labels.Matcher) []string {
+	t.Helper()
+	q, err := db.Querier(mint, maxt)
+	require.NoError(t, err)
+	defer q.Close()
+	out, _, err := q.LabelNames(WithTenant(context.Background(), tenant), &promstorage.LabelHints{Limit: limit}, ms...)
+	require.NoError(t, err)
+	return out
+}
+
+// endSeries lets the series in memory end that have nothing in it.
+func endSeries(t testing.TB, db *DB) {
+	t.Helper()
+	for range 3 {
+		require.NoError(t, db.Flush(context.Background()))
+	}
+	require.NoError(t, db.Maintain(context.Background()))
+}
+
+// TestLabelsAreThoseOfTheSeriesThatMatch holds the label APIs against a walk over all label sets: with the series in memory,
+// then with a part of them ended, for random matchers of all types.
+func TestLabelsAreThoseOfTheSeriesThatMatch(t *testing.T) {
+	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
+		random := rand.New(rand.NewPCG(1, 2))
+		c := &clock{day.Add(time.Hour)}
+		db := open(t, testConfig(t, pg.URI, c))
+		var all []labels.Labels
+		add := func(tenant string, n int, t0 int64) {
+			var batch []labels.Labels
+			for i := range n {
+				b := labels.NewBuilder(labels.FromStrings("__name__", fmt.Sprintf("m%d", random.IntN(4))))
+				b.Set("i", fmt.Sprintf("%s%d", tenant, i))
+				for _, name := range []string{"a", "b", "c"} {
+					if v := random.IntN(5); v > 0 {
+						b.Set(name, fmt.Sprintf("v%d", v))
+					}
+				}
+				if i%50 == 0 {
+					b.Set(fmt.Sprintf("only%d", i), tenant)
+				}
+				batch = append(batch, b.Labels())
+			}
+			for _, l := range batch {
+				require.NoError(t, tryWrite(db, tenant, l, sample{t0, 1}))
+			}
+			if tenant == "one" {
+				all = append(all, batch...)
+			}
+		}
+		matcher := func() *labels.Matcher {
+			name := []string{"a", "b", "c", "i", "__name__", "none", "only0"}[random.IntN(7)]
+			values := []string{"", "v1", "v2|v3", ".*", ".+", "v1|", "v.", "one1.*", "m1|m2", "m1", "one"}
+			return labels.MustNewMatcher(labels.MatchType(random.IntN(4)), name, values[random.IntN(len(values))])
+		}
+		check := func(stage string) {
+			t.Helper()
+			for range 150 {
+				var ms []*labels.Matcher
+				for range random.IntN(4) {
+					ms = append(ms, matcher())
+				}
+				names, values := map[string]bool{}, map[string]bool{}
+				name := []string{"a", "b", "i", "__name__", "none", "only0"}[random.IntN(6)]
+				for _, l := range all {
+					if slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(l.Get(m.Name)) }) {
+						continue
+					}
+					l.Range(func(l labels.Label) { names[l.Name] = true })
+					if v := l.Get(name); v != "" {
+						values[v] = true
+					}
+				}
+				sorted := func(set map[string]bool) []string {
+					out := []string{}
+					for v := range set {
+						out = append(out, v)
+					}
+					slices.Sort(out)
+					return out
+				}
+				limit := random.IntN(3) * random.IntN(4)
+				cut := func(list []string) []string {
+					if limit > 0 && len(list) > limit {
+						return list[:limit]
+					}
+					return list
+				}
+				require.Equal(t, cut(sorted(values)), append([]string{}, labelValues(t, db, "one", 0, c.now.UnixMilli(), limit, name, ms...)...),
+					"%s: values of %s, %v", stage, name, ms)
+				require.Equal(t, cut(sorted(names)), append([]string{}, labelNames(t, db, "one", 0, c.now.UnixMilli(), limit, ms...)...),
+					"%s: names, %v", stage, ms)
+			}
+		}
+		add("one", 1500, day.UnixMilli())
+		add("two", 300, day.UnixMilli())
+		check("in memory")
+		c.now = day.Add(24 * time.Hour)
+		endSeries(t, db)
+		require.Zero(t, db.head.Len())
+		check("ended")
+		add("one", 100, c.now.UnixMilli())
+		check("some in memory, some ended")
+	})
+}
+
+// TestLabelsOfARange: a range without data has no labels, one of the past has those of the series that lived then, and none of
+// another tenant; wherever the samples are.
+func TestLabelsOfARange(t *testing.T) {
+	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
+		c := &clock{day.Add(time.Hour)}
+		cfg := testConfig(t, pg.URI, c)
+		db := open(t, cfg)
+		at := func(d time.Duration) int64 { return day.Add(d).UnixMilli() }
+		put := func(tenant, name string, d time.Duration) {
+			require.NoError(t, tryWrite(db, tenant, labels.FromStrings("__name__", name, "who", name, name, "x"), sample{at(d), 1}))
+		}
+		put("", "early", 30*time.Minute)
+		put("other", "secret", 30*time.Minute)
+		check := func(stage string, from, to int64, want ...string) {
+			t.Helper()
+			m := labels.MustNewMatcher(labels.MatchRegexp, "who", ".+")
+			for _, ms := range [][]*labels.Matcher{nil, {m}} {
+				require.Equal(t, want, labelValues(t, db, DefaultTenant, from, to, 0, "who", ms...), stage)
+				require.Equal(t, want, labelValues(t, db, DefaultTenant, from, to, 0, "__name__", ms...), stage)
+				names := labelNames(t, db, DefaultTenant, from, to, 0, ms...)
+				if want == nil {
+					require.Empty(t, names, stage)
+					continue
+				}
+				require.Equal(t, append(append([]string{"__name__"}, want...), "who"), names, stage)
+			}
+		}
+		everywhere := func(stage string) {
+			t.Helper()
+			check(stage+": long ago", 1, 2)
+			check(stage+": the day before", at(-24*time.Hour), at(-12*time.Hour))
+			check(stage+": to come", at(100*time.Hour), at(101*time.Hour))
+			require.Empty(t, labelValues(t, db, "nobody", 0, math.MaxInt64, 0, "who"))
+		}
+		everywhere("in memory")
+		check("in memory", at(0), at(time.Hour), "early")
+
+		c.now = day.Add(24 * time.Hour)
+		endSeries(t, db)
+		require.Zero(t, db.head.Len())
+		everywhere("ended")
+		check("ended", at(0), at(time.Hour), "early")
+		check("ended, any time", math.MinInt64, math.MaxInt64, "early")
+		check("ended, afterwards", at(2*time.Hour), at(3*time.Hour))
+
+		put("", "late", 24*time.Hour-time.Minute)
+		put("other", "later", 24*time.Hour-time.Minute)
+		everywhere("both")
+		check("both, past", at(0), at(time.Hour), "early")
+		check("both, now", at(23*time.Hour), at(24*time.Hour), "late")
+		check("both, any time", math.MinInt64, math.MaxInt64, "early", "late")
+		// A late sample of a series that started afterwards, not flushed and flushed.
+		put("", "late", 10*time.Hour)
+		check("a late sample", at(10*time.Hour), at(10*time.Hour+1), "late")
+		require.NoError(t, db.Flush(context.Background()))
+		check("a late sample, flushed", at(10*time.Hour), at(10*time.Hour+1), "late")
+		require.NoError(t, db.Close())
+		db = open(t, cfg)
+		everywhere("restarted")
+		check("restarted, past", at(0), at(time.Hour), "early")
+		check("restarted, now", at(23*time.Hour), at(24*time.Hour), "late")
+	})
+}
+
+// TestASeriesThatEndedWhilePromkeepWasDownKeepsItsPast: what comes from the catalogue and gets no sample any more ends after
+// its samples, not before.
+func TestASeriesThatEndedWhilePromkeepWasDownKeepsItsPast(t *testing.T) {
+	pg := pgtest.New(t)
+	c := &clock{day.Add(time.Hour)}
+	cfg := testConfig(t, pg.URI, c)
+	db := open(t, cfg)
+	write(t, db, lset("m", 1), sample{day.UnixMilli(), 1})
+	require.NoError(t, db.Flush(context.Background()))
+	require.NoError(t, db.Close())
+	c.now = day.Add(24 * time.Hour)
+	db = open(t, cfg)
+	endSeries(t, db)
+	require.Zero(t, db.head.Len())
+	require.Len(t, read(t, db, day.UnixMilli(), c.now.UnixMilli(), eq("__name__", "m")), 1)
+	require.Equal(t, []string{"1"}, labelValues(t, db, DefaultTenant, day.UnixMilli(), c.now.UnixMilli(), 0, "i"))
+}
