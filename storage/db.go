@@ -74,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 		}
 	}()
 	db.metrics = newMetrics(cfg.Registerer, db)
-	db.catalogue = catalogue.New(db.pool)
+	db.catalogue = catalogue.New(db.pool, db.reads)
 	db.chunks = chunks.New(db.pool, db.reads, db.status, cfg.Logger)
 	db.chunks.OnCorrupt = db.corrupt
 	db.resolver = newResolver(db)

@@ -47,7 +47,7 @@ func (q *querier) labels(ctx context.Context, hints *promstorage.LabelHints, inM
 		limit = max(hints.Limit, 0)
 	}
 	t := q.db.head.Tenant(tenant)
-	overlaps := t.Overlaps(q.mint, q.maxt)
+	overlaps := q.maxt >= q.db.head.CoverFrom() && t.Overlaps(q.mint, q.maxt)
 	cover := q.db.head.CoverFrom() // asked after the look into memory, as ever
 	var out []string
 	switch {

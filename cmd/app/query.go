@@ -57,6 +57,7 @@ func (q *queryFlags) handler(db *storage.DB, flags map[string]string, retention 
 	}
 	return promql.NewHandler(promql.Options{
 		Queryable:           db,
+		Cardinality:         db,
 		Engine:              promql.NewEngine(engine),
 		CORSOrigin:          q.cors,
 		ReadSampleLimit:     q.readSamples,

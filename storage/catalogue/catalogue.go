@@ -47,7 +47,8 @@ func Hour(ms int64) int32 {
 
 // Catalogue is safe for concurrent use.
 type Catalogue struct {
-	pool *pgxpool.Pool
+	pool  *pgxpool.Pool // for creating series
+	reads *pgxpool.Pool // for queries
 
 	mu      sync.RWMutex // guards what follows
 	tenants map[string]int32
@@ -63,10 +64,12 @@ type metricKey struct {
 	name   string
 }
 
-// New returns the catalogue in the database of the pool.
-func New(pool *pgxpool.Pool) *Catalogue {
+// New returns the catalogue in the database of the pools. Looking up for queries has a pool of its own, so that many of them
+// cannot hold up the creation of series.
+func New(pool, reads *pgxpool.Pool) *Catalogue {
 	return &Catalogue{
 		pool:    pool,
+		reads:   reads,
 		tenants: map[string]int32{},
 		names:   map[int32]string{},
 		metrics: map[metricKey]int32{},
@@ -247,11 +250,11 @@ func (c *Catalogue) ensureMetrics(ctx context.Context, series []*Series) error {
 	if _, err := c.pool.Exec(ctx, schema.MetricCreate, tenants, names); err != nil {
 		return err
 	}
-	return c.readMetrics(ctx, schema.MetricIDs, tenants, names)
+	return c.readMetrics(ctx, c.pool, schema.MetricIDs, tenants, names)
 }
 
-func (c *Catalogue) readMetrics(ctx context.Context, query string, args ...any) error {
-	rows, err := c.pool.Query(ctx, query, args...)
+func (c *Catalogue) readMetrics(ctx context.Context, pool *pgxpool.Pool, query string, args ...any) error {
+	rows, err := pool.Query(ctx, query, args...)
 	if err != nil {
 		return err
 	}

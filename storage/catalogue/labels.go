@@ -63,7 +63,7 @@ func (c *Catalogue) texts(ctx context.Context, f filter, all, few string, more .
 	if f.few != nil {
 		query, args = few, append(args, f.few)
 	}
-	rows, err := c.pool.Query(ctx, query, args...)
+	rows, err := c.reads.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (c *Catalogue) pairsOf(ctx context.Context, name string, ms []*labels.Match
 	if values, ok := candidates(ms, not); ok {
 		query, args = schema.LabelValuesIn, append(args, values)
 	}
-	rows, err := c.pool.Query(ctx, query, args...)
+	rows, err := c.reads.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func (c *Catalogue) ByID(ctx context.Context, ids []uint64, fn func(Series)) err
 }
 
 func (c *Catalogue) read(ctx context.Context, fn func(Series), query string, args ...any) error {
-	rows, err := c.pool.Query(ctx, query, args...)
+	rows, err := c.reads.Query(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (c *Catalogue) build(ctx context.Context, all []raw, fn func(Series) error)
 }
 
 func (c *Catalogue) refreshMetrics(ctx context.Context) error {
-	return c.readMetrics(ctx, schema.MetricsAll, 0)
+	return c.readMetrics(ctx, c.reads, schema.MetricsAll, 0)
 }
 
 // Select calls fn for each series of the tenant that matches and may have samples in [mint, maxt], in ms; in no order.
@@ -116,7 +116,7 @@ func (c *Catalogue) Select(ctx context.Context, tenant int32, mint, maxt int64, 
 			query, args = schema.SeriesSelectPairs, []any{pairs, Hour(maxt), Hour(mint)}
 		}
 	}
-	rows, err := c.pool.Query(ctx, query, args...)
+	rows, err := c.reads.Query(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (c *Catalogue) refreshNewMetrics(ctx context.Context) error {
 	c.mu.RLock()
 	newest := c.newest
 	c.mu.RUnlock()
-	if err := c.readMetrics(ctx, schema.MetricsAll, newest); err != nil {
+	if err := c.readMetrics(ctx, c.reads, schema.MetricsAll, newest); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -208,7 +208,7 @@ func (c *Catalogue) matchPairs(ctx context.Context, ms []*labels.Matcher) (ids [
 		default:
 			continue
 		}
-		rows, err := c.pool.Query(ctx, schema.LabelValuesIn, m.Name, values)
+		rows, err := c.reads.Query(ctx, schema.LabelValuesIn, m.Name, values)
 		if err != nil {
 			return nil, false, err
 		}

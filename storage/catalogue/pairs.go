@@ -115,7 +115,7 @@ func (c *Catalogue) resolve(ctx context.Context, wanted map[int32]struct{}) (map
 	if len(missing) == 0 {
 		return found, nil
 	}
-	rows, err := c.pool.Query(ctx, schema.LabelPairs, missing)
+	rows, err := c.reads.Query(ctx, schema.LabelPairs, missing)
 	if err != nil {
 		return nil, err
 	}
