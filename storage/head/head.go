@@ -105,13 +105,13 @@ func (h *Head) SetCoverFrom(t int64) { h.coverFrom.Store(t) }
 func (h *Head) Append(s *Series, t, st int64, v float64) {
 	epoch := h.epoch.Load()
 	s.mu.Lock()
-	s.seal(epoch)
+	replaced := s.seal(epoch)
 	n := len(s.open)
 	s.append(t, st, v)
 	n = len(s.open) - n
 	s.mu.Unlock()
-	if n > 0 {
-		h.unflushed.Add(sampleBytes)
+	if more := int64(n)*sampleBytes - replaced; more != 0 {
+		h.unflushed.Add(more)
 	}
 }
 
@@ -119,10 +119,17 @@ func (h *Head) Append(s *Series, t, st int64, v float64) {
 func (h *Head) AppendHistogram(s *Series, x series.Histogram) {
 	epoch := h.epoch.Load()
 	s.mu.Lock()
-	s.seal(epoch)
+	replaced := s.seal(epoch)
 	s.appendHistogram(x)
 	s.mu.Unlock()
-	h.unflushed.Add(histogramBytes(x))
+	h.unflushed.Add(histogramBytes(x) - replaced)
+}
+
+func bytesOf(hs []series.Histogram) (n int64) {
+	for _, h := range hs {
+		n += histogramBytes(h)
+	}
+	return n
 }
 
 func histogramBytes(x series.Histogram) int64 {
@@ -165,7 +172,7 @@ func (h *Head) Flushing(fn func(s *Series, samples []Sample, st map[int64]int64,
 	epoch := h.epoch.Load()
 	for _, s := range h.order() {
 		s.mu.Lock()
-		s.seal(epoch)
+		h.unflushed.Add(-s.seal(epoch))
 		samples := s.sealed
 		var hs []series.Histogram
 		var st map[int64]int64
@@ -214,9 +221,7 @@ func (h *Head) Flushed(version int32, committed bool) {
 		}
 		h.unflushed.Add(-int64(len(s.sealed)) * sampleBytes)
 		if x := s.extra; x != nil {
-			for _, hs := range x.sealed {
-				h.unflushed.Add(-histogramBytes(hs))
-			}
+			h.unflushed.Add(-bytesOf(x.sealed))
 			for _, sample := range s.sealed {
 				if !containsTime(s.open, sample.T) {
 					delete(x.st, sample.T)

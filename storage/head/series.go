@@ -103,27 +103,34 @@ func (s *Series) ext() *extra {
 	return s.extra
 }
 
-// seal moves open to sealed when open belongs to an earlier epoch; the caller holds mu.
-func (s *Series) seal(epoch uint32) {
+// seal moves open to sealed when open belongs to an earlier epoch; the caller holds mu. It returns the bytes of the samples
+// that others with the same timestamp replaced.
+func (s *Series) seal(epoch uint32) (replaced int64) {
 	if s.epoch == epoch {
-		return
+		return 0
 	}
 	s.epoch = epoch
 	if len(s.open) > 0 {
 		open := s.open
 		if s.late || len(s.sealed) > 0 {
 			// What a failed flush left behind goes first: open was accepted later.
-			open = lastWins(append(slices.Clone(s.sealed), open...), func(x Sample) int64 { return x.T })
+			all := append(slices.Clone(s.sealed), open...)
+			open = lastWins(all, func(x Sample) int64 { return x.T })
+			replaced = int64(len(all)-len(open)) * sampleBytes
 		}
 		s.sealed, s.open, s.late = open, nil, false
 	}
 	if x := s.extra; x != nil && len(x.open) > 0 {
 		open := x.open
 		if x.lateHist || len(x.sealed) > 0 {
-			open = lastWins(append(slices.Clone(x.sealed), open...), func(h series.Histogram) int64 { return h.T })
+			all := append(slices.Clone(x.sealed), open...)
+			replaced += bytesOf(all)
+			open = lastWins(all, func(h series.Histogram) int64 { return h.T })
+			replaced -= bytesOf(open)
 		}
 		x.sealed, x.open, x.lateHist = open, nil, false
 	}
+	return replaced
 }
 
 // lastWins sorts by time and keeps the last of several with one timestamp.
