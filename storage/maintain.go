@@ -28,6 +28,9 @@ func (db *DB) maintain(ctx context.Context) {
 		case <-work.C:
 			err = db.Maintain(ctx)
 		}
+		if db.log.Err() != nil {
+			continue // the log has said already that the database is away
+		}
 		if err != nil && ctx.Err() == nil {
 			db.cfg.Logger.Error("background work failed; it will be tried again", "err", err)
 		}
