@@ -64,18 +64,23 @@ func TestDifferential(t *testing.T) {
 	}
 	t.Logf("seed %d: %d samples", seed, n)
 
-	engines := []*Engine{}
-	for _, delayed := range []bool{false, true} {
+	var engines, plain []*Engine // with kernels, and for Prometheus without
+	for _, delayed := range []bool{false, true, false, true} {
 		e := NewEngine(EngineOptions{MaxSamples: 2_000_000, Timeout: time.Minute,
 			Features: Features{Parser: promqltest.TestParserOpts, DelayedNameRemoval: delayed, StartTimestamps: delayed}})
 		t.Cleanup(func() { require.NoError(t, e.Close()) })
-		engines = append(engines, e)
+		if len(engines) < 2 {
+			engines = append(engines, e)
+		} else {
+			e.kernels = nil
+			plain = append(plain, e)
+		}
 	}
 	start, length := differentialStart.Unix(), int64(differentialLength.Seconds())
 	g := newGenerator(seed, start, length)
 	outcomes := map[string]int{}
 	for i := range *differentialQueries {
-		run := evaluation{engine: engines[i%2], instant: g.chance(40)}
+		run := evaluation{engine: engines[i%2], plain: plain[i%2], instant: g.chance(40)}
 		run.start = differentialStart.Add(time.Duration(g.Int64N(length+1200)-600) * time.Second)
 		if g.chance(20) {
 			run.start = run.start.Add(time.Duration(g.IntN(1000)) * time.Millisecond)
@@ -113,6 +118,7 @@ func TestDifferential(t *testing.T) {
 // evaluation is when and how a query is evaluated.
 type evaluation struct {
 	engine     *Engine
+	plain      *Engine // for other storages than ours
 	instant    bool
 	start, end time.Time
 	step       time.Duration
@@ -131,10 +137,14 @@ func (v evaluation) exec(q storage.Queryable, query string) (upstream.Query, *up
 		out upstream.Query
 		err error
 	)
+	engine := v.plain
+	if _, ours := q.(*tenantStorage); ours {
+		engine = v.engine
+	}
 	if v.instant {
-		out, err = v.engine.NewInstantQuery(ctx, sorted{q}, nil, query, v.start)
+		out, err = engine.NewInstantQuery(ctx, sorted{q}, nil, query, v.start)
 	} else {
-		out, err = v.engine.NewRangeQuery(ctx, sorted{q}, nil, query, v.start, v.end, v.step)
+		out, err = engine.NewRangeQuery(ctx, sorted{q}, nil, query, v.start, v.end, v.step)
 	}
 	if err != nil {
 		return nil, &upstream.Result{Err: err}

@@ -112,6 +112,7 @@ type Engine struct {
 
 	opts    EngineOptions
 	limiter *Limiter
+	kernels *kernels // nil with features that they do not cover
 }
 
 // NewEngine builds the upstream engine.
@@ -121,7 +122,8 @@ func NewEngine(opts EngineOptions) *Engine {
 	limiter := NewLimiter("queries", opts.MaxConcurrency, opts.MaxQueued, opts.Registerer)
 	registry := features.NewRegistry()
 	interval := opts.EvaluationInterval.Milliseconds()
-	return &Engine{
+	below := newKernels(p)
+	e := &Engine{
 		Engine: upstream.NewEngine(upstream.EngineOpts{
 			Logger:                   opts.Logger,
 			Reg:                      opts.Registerer,
@@ -136,13 +138,17 @@ func NewEngine(opts EngineOptions) *Engine {
 			EnableDelayedNameRemoval: opts.Features.DelayedNameRemoval,
 			UseStartTimestamps:       opts.Features.StartTimestamps,
 			FeatureRegistry:          registry,
-			Parser:                   p,
+			Parser:                   below,
 		}),
 		Parser:   p,
 		Features: registry,
 		opts:     opts,
 		limiter:  limiter,
 	}
+	if !opts.Features.DelayedNameRemoval && !opts.Features.StartTimestamps {
+		e.kernels = below
+	}
+	return e
 }
 
 // NewInstantQuery implements upstream.QueryEngine.
@@ -159,6 +165,9 @@ func (e *Engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts up
 	query, err := e.Engine.NewRangeQuery(ctx, q, opts, qs, start, end, interval)
 	if err != nil {
 		return nil, err
+	}
+	if e.kernels != nil {
+		query = e.kernels.around(ctx, e, query, q, opts, qs, start, end, interval)
 	}
 	return &queuedQuery{query, e}, nil
 }

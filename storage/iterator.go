@@ -24,6 +24,12 @@ func (i *iterator) reset() {
 	i.t = math.MinInt64
 }
 
+// Floats returns all samples, whatever was iterated over; ok is false if some are histograms or reading them failed. They may
+// be used until the iterator is given to another series.
+func (i *iterator) Floats() (t []int64, v []float64, ok bool) {
+	return i.set.T, i.set.V, i.err == nil && len(i.set.Histograms) == 0
+}
+
 // Next implements chunkenc.Iterator.
 func (i *iterator) Next() chunkenc.ValueType {
 	switch {

@@ -1,0 +1,285 @@
+package promql
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	upstream "github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/stats"
+)
+
+// A kernel is a subtree of a range query's expression, such as sum by (x) (rate(sel[5m])), that is computed below the engine:
+// over arrays, on all cores, at the query's steps. In the expression a selector of the points takes its place. The result has
+// the bits that the engine gives: the same operations in the same order. What a kernel does not cover to the letter makes
+// the query run again without kernels.
+type kernel struct {
+	function  string // over the range; empty for an instant selector
+	aggregate parser.ItemType
+	grouping  []string // sorted
+	without   bool
+	selector  *parser.VectorSelector
+	window    time.Duration // of the function
+}
+
+// noAggregate is the zero ItemType, which is none of the operators.
+const noAggregate parser.ItemType = 0
+
+// errNotCovered means that the samples turned out to be such that the engine has to do it.
+var errNotCovered = errors.New("not covered by a kernel")
+
+// kernels rewrites expressions. It is the parser of the engine, which finds rewritten expressions under a token.
+type kernels struct {
+	parser.Parser
+	secret string // no query text contains it
+	next   atomic.Uint64
+	parsed sync.Map // token → parser.Expr
+}
+
+func newKernels(p parser.Parser) *kernels {
+	return &kernels{Parser: p, secret: "\x00" + rand.Text()}
+}
+
+// ParseExpr implements parser.Parser.
+func (k *kernels) ParseExpr(input string) (parser.Expr, error) {
+	if strings.HasPrefix(input, k.secret) {
+		if e, ok := k.parsed.Load(input); ok {
+			return e.(parser.Expr), nil
+		}
+	}
+	return k.Parser.ParseExpr(input)
+}
+
+// around returns a query that does the same with its kernels computed below the engine, or the query itself if it has none.
+func (k *kernels) around(ctx context.Context, e *Engine, query upstream.Query, q storage.Queryable, opts upstream.QueryOpts, qs string, start, end time.Time, interval time.Duration) upstream.Query {
+	// The statistics are of what the engine itself reads.
+	if interval < time.Millisecond || end.Before(start) || opts != nil && opts.EnablePerStepStats() {
+		return query
+	}
+	lookback := e.opts.LookbackDelta
+	if opts != nil && opts.LookbackDelta() > 0 {
+		lookback = opts.LookbackDelta()
+	}
+	expr, err := k.Parser.ParseExpr(qs)
+	if err != nil {
+		return query
+	}
+	below := &kernelQueryable{inner: q, secret: k.secret, lookback: lookback.Milliseconds(), limit: int64(e.opts.MaxSamples)}
+	below.grid.start, below.grid.step = start.UnixMilli(), interval.Milliseconds()
+	below.grid.steps = int((end.UnixMilli()-below.grid.start)/below.grid.step) + 1
+	expr = below.rewrite(expr)
+	if len(below.kernels) == 0 {
+		return query
+	}
+	token := k.secret + strconv.FormatUint(k.next.Add(1), 10)
+	k.parsed.Store(token, expr)
+	defer k.parsed.Delete(token)
+	with, err := e.Engine.NewRangeQuery(ctx, below, opts, token, start, end, interval)
+	if err != nil {
+		return query
+	}
+	return &kernelQuery{Query: query, with: with, below: below}
+}
+
+// transparent are functions that look at nothing of an argument but its value.
+var transparent = map[string]bool{
+	"abs": true, "ceil": true, "clamp": true, "clamp_max": true, "clamp_min": true, "exp": true, "floor": true,
+	"histogram_quantile": true, "label_join": true, "label_replace": true, "ln": true, "log10": true, "log2": true,
+	"round": true, "sgn": true, "sort": true, "sort_desc": true, "sqrt": true,
+}
+
+// rewrite replaces the kernels in an expression. It leaves subqueries alone, whose steps are not those of the query.
+func (q *kernelQueryable) rewrite(e parser.Expr) parser.Expr {
+	if k := kernelOf(e); k != nil {
+		q.kernels = append(q.kernels, k)
+		matcher := labels.MustNewMatcher(labels.MatchEqual, q.secret, strconv.Itoa(len(q.kernels)-1))
+		return &parser.VectorSelector{LabelMatchers: []*labels.Matcher{matcher}, PosRange: e.PositionRange()}
+	}
+	switch e := e.(type) {
+	case *parser.AggregateExpr:
+		e.Expr = q.rewrite(e.Expr)
+	case *parser.BinaryExpr:
+		e.LHS, e.RHS = q.rewrite(e.LHS), q.rewrite(e.RHS)
+	case *parser.ParenExpr:
+		e.Expr = q.rewrite(e.Expr)
+	case *parser.UnaryExpr:
+		e.Expr = q.rewrite(e.Expr)
+	case *parser.Call:
+		if transparent[e.Func.Name] {
+			for i, arg := range e.Args {
+				e.Args[i] = q.rewrite(arg)
+			}
+		}
+	}
+	return e
+}
+
+// kernelOf returns the kernel that computes the expression, or nil.
+func kernelOf(e parser.Expr) *kernel {
+	switch e := e.(type) {
+	case *parser.AggregateExpr:
+		if !slices.Contains([]parser.ItemType{parser.SUM, parser.AVG, parser.MIN, parser.MAX, parser.COUNT, parser.GROUP, parser.STDDEV, parser.STDVAR}, e.Op) {
+			return nil
+		}
+		inner := e.Expr
+		for {
+			p, ok := inner.(*parser.ParenExpr)
+			if !ok {
+				break
+			}
+			inner = p.Expr
+		}
+		var k *kernel
+		if vs, ok := inner.(*parser.VectorSelector); ok && plainSelector(vs) {
+			k = &kernel{selector: vs}
+		} else if k = rangeKernel(inner); k == nil {
+			return nil
+		}
+		k.aggregate, k.grouping, k.without = e.Op, slices.Sorted(slices.Values(e.Grouping)), e.Without
+		return k
+	default:
+		return rangeKernel(e)
+	}
+}
+
+func rangeKernel(e parser.Expr) *kernel {
+	call, ok := e.(*parser.Call)
+	if !ok || len(call.Args) != 1 || windowFunctions[call.Func.Name] == nil {
+		return nil
+	}
+	ms, ok := call.Args[0].(*parser.MatrixSelector)
+	if !ok || ms.RangeExpr != nil || ms.Range < time.Millisecond {
+		return nil
+	}
+	vs, ok := ms.VectorSelector.(*parser.VectorSelector)
+	if !ok || !plainSelector(vs) {
+		return nil
+	}
+	if warnsOfGauge(call.Func.Name) {
+		for _, m := range vs.LabelMatchers {
+			if m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual && !counterName(m.Value) {
+				return nil
+			}
+		}
+	}
+	return &kernel{function: call.Func.Name, selector: vs, window: ms.Range}
+}
+
+func plainSelector(vs *parser.VectorSelector) bool {
+	return vs.Timestamp == nil && vs.StartOrEnd == 0 && vs.OriginalOffsetExpr == nil && !vs.Anchored && !vs.Smoothed
+}
+
+// warnsOfGauge tells whether the engine looks at the name of the metric to see whether it is a counter.
+func warnsOfGauge(function string) bool { return function == "rate" || function == "increase" }
+
+// counterName is how the engine knows a counter by its name.
+func counterName(name string) bool {
+	return strings.HasSuffix(name, "_total") || strings.HasSuffix(name, "_sum") || strings.HasSuffix(name, "_count") || strings.HasSuffix(name, "_bucket")
+}
+
+// kernelQuery runs a query with its kernels, and if anything is amiss without, which then says what.
+type kernelQuery struct {
+	upstream.Query                // without kernels
+	with           upstream.Query // with kernels
+	below          *kernelQueryable
+	without        atomic.Bool // the answer is that without kernels
+	cancelled      atomic.Bool
+}
+
+// Exec implements upstream.Query.
+func (q *kernelQuery) Exec(ctx context.Context) *upstream.Result {
+	res := q.with.Exec(ctx)
+	// Without kernels the engine would have counted no more samples than these.
+	samples := q.below.samples.Load() + int64(q.with.Stats().Samples.PeakSamples)
+	if res.Err == nil && samples <= q.below.limit || q.cancelled.Load() {
+		return res
+	}
+	q.without.Store(true)
+	return q.Query.Exec(ctx)
+}
+
+// Stats implements upstream.Query.
+func (q *kernelQuery) Stats() *stats.Statistics {
+	if q.without.Load() {
+		return q.Query.Stats()
+	}
+	return q.with.Stats()
+}
+
+// Close implements upstream.Query.
+func (q *kernelQuery) Close() {
+	q.with.Close()
+	q.Query.Close()
+}
+
+// Cancel implements upstream.Query.
+func (q *kernelQuery) Cancel() {
+	q.cancelled.Store(true)
+	q.with.Cancel()
+	q.Query.Cancel()
+}
+
+// kernelQueryable answers the selectors that stand for kernels, and hands on all others.
+type kernelQueryable struct {
+	inner    storage.Queryable
+	secret   string // the label name of such selectors
+	kernels  []*kernel
+	grid     grid
+	lookback int64 // ms
+	limit    int64 // of samples
+	samples  atomic.Int64
+}
+
+// Querier implements storage.Queryable.
+func (q *kernelQueryable) Querier(mint, maxt int64) (storage.Querier, error) {
+	inner, err := q.inner.Querier(mint, maxt)
+	if err != nil {
+		return nil, err
+	}
+	return &kernelQuerier{Querier: inner, below: q}, nil
+}
+
+type kernelQuerier struct {
+	storage.Querier
+	below   *kernelQueryable
+	running sync.WaitGroup
+}
+
+// Close implements storage.Querier.
+func (q *kernelQuerier) Close() error {
+	q.running.Wait()
+	return q.Querier.Close()
+}
+
+// Select implements storage.Querier. Kernels of one query are computed at the same time.
+func (q *kernelQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	if len(ms) != 1 || ms[0].Name != q.below.secret {
+		return q.Querier.Select(ctx, sorted, hints, ms...)
+	}
+	i, err := strconv.Atoi(ms[0].Value)
+	if err != nil || i < 0 || i >= len(q.below.kernels) {
+		return storage.ErrSeriesSet(fmt.Errorf("%w: kernel %q", errNotCovered, ms[0].Value))
+	}
+	set := &pointsSet{done: make(chan struct{})}
+	q.running.Go(func() {
+		defer close(set.done)
+		defer func() {
+			if r := recover(); r != nil {
+				set.series, set.err = nil, fmt.Errorf("%w: %v", errNotCovered, r)
+			}
+		}()
+		set.series, set.err = q.below.compute(ctx, q.below.kernels[i])
+	})
+	return set
+}
