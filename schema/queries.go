@@ -66,6 +66,12 @@ var (
 	LogDrop string
 	//go:embed queries/log_replay.sql
 	LogReplay string
+	//go:embed queries/metadata_expire.sql
+	MetadataExpire string
+	//go:embed queries/metadata_put.sql
+	MetadataPut string
+	//go:embed queries/metadata_read.sql
+	MetadataRead string
 	//go:embed queries/metric_create.sql
 	MetricCreate string
 	//go:embed queries/metric_ids.sql

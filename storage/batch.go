@@ -30,6 +30,8 @@ type Batch struct {
 	hists   []hist
 	payload payloadWriter
 	item    samplelog.Item
+
+	announced []announced // metadata
 }
 
 type unknown struct {
@@ -138,6 +140,12 @@ func (b *Batch) Samples() int { return len(b.floats) + len(b.hists) }
 // up nevertheless, and sending them again changes no answer. It waits for what is under way even when ctx ends.
 func (b *Batch) Commit(ctx context.Context) error {
 	b.filled()
+	if len(b.announced) > 0 {
+		alone := b.Samples() == 0
+		if err := b.db.metadata.put(ctx, b.announced, alone); err != nil && alone {
+			return err
+		}
+	}
 	if b.Samples() == 0 {
 		return nil
 	}
@@ -207,6 +215,8 @@ func (b *Batch) Release() {
 	clear(b.series)
 	clear(b.unknown)
 	clear(b.hists)
+	clear(b.announced)
+	b.announced = b.announced[:0]
 	b.series, b.unknown, b.floats, b.sts, b.hists = b.series[:0], b.unknown[:0], b.floats[:0], b.sts[:0], b.hists[:0]
 	b.item = samplelog.Item{}
 	b.db, b.tenant = nil, nil

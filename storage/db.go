@@ -31,6 +31,7 @@ type DB struct {
 	log       *samplelog.Log
 	chunks    *chunks.Store
 	resolver  *resolver
+	metadata  *metadataWriter
 	metrics   *metrics
 
 	youngest   atomic.Int64 // ms, the youngest sample ever taken; 0 if there is none
@@ -78,6 +79,7 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 	db.chunks = chunks.New(db.pool, db.reads, db.status, cfg.Logger)
 	db.chunks.OnCorrupt = db.corrupt
 	db.resolver = newResolver(db)
+	db.metadata = newMetadataWriter(db)
 
 	var youngest int64
 	if err := db.pool.QueryRow(ctx, schema.Youngest).Scan(&youngest); err != nil {
@@ -301,6 +303,7 @@ func (db *DB) Close() error {
 		db.stop()
 		db.background.Wait()
 		db.resolver.close()
+		db.metadata.close()
 		db.log.Close()
 		db.disconnect()
 		db.metrics.unregister()

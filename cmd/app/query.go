@@ -58,6 +58,7 @@ func (q *queryFlags) handler(db *storage.DB, flags map[string]string, retention 
 	return promql.NewHandler(promql.Options{
 		Queryable:           db,
 		Cardinality:         db,
+		Metadata:            db,
 		Engine:              promql.NewEngine(engine),
 		CORSOrigin:          q.cors,
 		ReadSampleLimit:     q.readSamples,
