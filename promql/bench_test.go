@@ -224,6 +224,7 @@ func benchStores(b *testing.B, nodes int, span, interval, flush time.Duration, t
 	opts := tsdb.DefaultOptions()
 	opts.WALSegmentSize = -1
 	opts.RetentionDuration = 1000 * 24 * time.Hour.Milliseconds()
+	opts.MaxBlockDuration = 36 * time.Hour.Milliseconds() // a tenth of the default retention, as Prometheus itself sets it
 	reference, err := tsdb.Open(b.TempDir(), nil, nil, opts, nil)
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, reference.Close()) })

@@ -31,6 +31,7 @@ type kernel struct {
 	without   bool
 	selector  *parser.VectorSelector
 	window    time.Duration // of the function
+	grid      grid
 }
 
 // noAggregate is the zero ItemType, which is none of the operators.
@@ -75,10 +76,11 @@ func (k *kernels) around(ctx context.Context, e *Engine, query upstream.Query, q
 	if err != nil {
 		return query
 	}
-	below := &kernelQueryable{inner: q, secret: k.secret, lookback: lookback.Milliseconds(), limit: int64(e.opts.MaxSamples)}
-	below.grid.start, below.grid.step = start.UnixMilli(), interval.Milliseconds()
-	below.grid.steps = int((end.UnixMilli()-below.grid.start)/below.grid.step) + 1
-	expr = below.rewrite(expr)
+	below := &kernelQueryable{
+		inner: q, secret: k.secret, lookback: lookback.Milliseconds(), limit: int64(e.opts.MaxSamples),
+		subqueryStep: e.opts.EvaluationInterval.Milliseconds(),
+	}
+	expr = below.rewrite(expr, newGrid(start.UnixMilli(), end.UnixMilli(), interval.Milliseconds()))
 	if len(below.kernels) == 0 {
 		return query
 	}
@@ -99,30 +101,63 @@ var transparent = map[string]bool{
 	"round": true, "sgn": true, "sort": true, "sort_desc": true, "sqrt": true,
 }
 
-// rewrite replaces the kernels in an expression. It leaves subqueries alone, whose steps are not those of the query.
-func (q *kernelQueryable) rewrite(e parser.Expr) parser.Expr {
+// overSubquery are functions that look at nothing of a subquery but its points.
+var overSubquery = map[string]bool{
+	"avg_over_time": true, "changes": true, "count_over_time": true, "delta": true, "deriv": true, "increase": true,
+	"last_over_time": true, "max_over_time": true, "min_over_time": true, "quantile_over_time": true, "rate": true,
+	"stddev_over_time": true, "stdvar_over_time": true, "sum_over_time": true,
+}
+
+// rewrite replaces the kernels in an expression that is evaluated at the steps of a grid.
+func (q *kernelQueryable) rewrite(e parser.Expr, g grid) parser.Expr {
 	if k := kernelOf(e); k != nil {
+		k.grid = g
 		q.kernels = append(q.kernels, k)
 		matcher := labels.MustNewMatcher(labels.MatchEqual, q.secret, strconv.Itoa(len(q.kernels)-1))
 		return &parser.VectorSelector{LabelMatchers: []*labels.Matcher{matcher}, PosRange: e.PositionRange()}
 	}
 	switch e := e.(type) {
 	case *parser.AggregateExpr:
-		e.Expr = q.rewrite(e.Expr)
+		e.Expr = q.rewrite(e.Expr, g)
 	case *parser.BinaryExpr:
-		e.LHS, e.RHS = q.rewrite(e.LHS), q.rewrite(e.RHS)
+		e.LHS, e.RHS = q.rewrite(e.LHS, g), q.rewrite(e.RHS, g)
 	case *parser.ParenExpr:
-		e.Expr = q.rewrite(e.Expr)
+		e.Expr = q.rewrite(e.Expr, g)
 	case *parser.UnaryExpr:
-		e.Expr = q.rewrite(e.Expr)
+		e.Expr = q.rewrite(e.Expr, g)
 	case *parser.Call:
-		if transparent[e.Func.Name] {
-			for i, arg := range e.Args {
-				e.Args[i] = q.rewrite(arg)
+		for i, arg := range e.Args {
+			if transparent[e.Func.Name] {
+				e.Args[i] = q.rewrite(arg, g)
+			} else if s, ok := arg.(*parser.SubqueryExpr); ok && overSubquery[e.Func.Name] {
+				if below := q.subqueryGrid(s, g); below.steps > 0 {
+					s.Expr = q.rewrite(s.Expr, below)
+				}
 			}
 		}
 	}
 	return e
+}
+
+// subqueryGrid returns the steps of a subquery, as the engine lays them: on multiples of its step. There are none if it is
+// not one that only has a range, a step and an offset.
+func (q *kernelQueryable) subqueryGrid(s *parser.SubqueryExpr, g grid) grid {
+	if s.Timestamp != nil || s.StartOrEnd != 0 || s.RangeExpr != nil || s.StepExpr != nil || s.OriginalOffsetExpr != nil {
+		return grid{}
+	}
+	step := s.Step.Milliseconds()
+	if s.Step == 0 {
+		step = q.subqueryStep
+	}
+	if step <= 0 {
+		return grid{}
+	}
+	before := g.start - s.OriginalOffset.Milliseconds() - s.Range.Milliseconds()
+	start := before / step * step
+	if start <= before {
+		start += step
+	}
+	return newGrid(start, g.end()-s.OriginalOffset.Milliseconds(), step)
 }
 
 // kernelOf returns the kernel that computes the expression, or nil.
@@ -232,13 +267,13 @@ func (q *kernelQuery) Cancel() {
 
 // kernelQueryable answers the selectors that stand for kernels, and hands on all others.
 type kernelQueryable struct {
-	inner    storage.Queryable
-	secret   string // the label name of such selectors
-	kernels  []*kernel
-	grid     grid
-	lookback int64 // ms
-	limit    int64 // of samples
-	samples  atomic.Int64
+	inner        storage.Queryable
+	secret       string // the label name of such selectors
+	kernels      []*kernel
+	lookback     int64 // ms
+	limit        int64 // of samples
+	subqueryStep int64 // ms, of those that name none
+	samples      atomic.Int64
 }
 
 // Querier implements storage.Queryable.

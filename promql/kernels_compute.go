@@ -28,9 +28,9 @@ func (q *kernelQueryable) compute(ctx context.Context, k *kernel) ([]points, err
 		reach = k.window.Milliseconds()
 	}
 	hints := &storage.SelectHints{
-		Start: q.grid.start - offset - reach + 1,
-		End:   q.grid.start + int64(q.grid.steps-1)*q.grid.step - offset,
-		Step:  q.grid.step,
+		Start: k.grid.start - offset - reach + 1,
+		End:   k.grid.end() - offset,
+		Step:  k.grid.step,
 		Func:  k.function,
 	}
 	if k.function != "" {
@@ -52,7 +52,7 @@ func (q *kernelQueryable) compute(ctx context.Context, k *kernel) ([]points, err
 	if len(set.Warnings()) > 0 {
 		return nil, fmt.Errorf("%w: warnings of the storage", errNotCovered)
 	}
-	n := int64(len(series)) * int64(q.grid.steps)
+	n := int64(len(series)) * int64(k.grid.steps)
 	if q.samples.Add(n) > q.limit {
 		return nil, fmt.Errorf("%w: too many samples", errNotCovered)
 	}
@@ -61,14 +61,14 @@ func (q *kernelQueryable) compute(ctx context.Context, k *kernel) ([]points, err
 	values := make([]float64, n)
 	var some atomic.Int64 // the most samples of a series
 	err = inParallel(ctx, len(series), 8, func() func(i int) error {
-		w := worker{kernel: k, grid: q.grid, offset: offset, reach: reach}
+		w := worker{kernel: k, grid: k.grid, offset: offset, reach: reach}
 		return func(i int) error {
-			row := values[i*q.grid.steps : (i+1)*q.grid.steps]
+			row := values[i*k.grid.steps : (i+1)*k.grid.steps]
 			found, err := w.evaluate(series[i], row)
 			if err != nil || !found {
 				return err
 			}
-			all[i] = points{labels: series[i].Labels(), grid: q.grid, values: row}
+			all[i] = points{labels: series[i].Labels(), grid: k.grid, values: row}
 			for {
 				most := some.Load()
 				if int64(len(w.samples.t)) <= most || some.CompareAndSwap(most, int64(len(w.samples.t))) {
@@ -94,7 +94,7 @@ func (q *kernelQueryable) compute(ctx context.Context, k *kernel) ([]points, err
 	if k.aggregate == noAggregate {
 		return found, nil
 	}
-	return k.group(ctx, q.grid, found)
+	return k.group(ctx, k.grid, found)
 }
 
 // rename drops the names that the function drops, and refuses what the engine complains of.

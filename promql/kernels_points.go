@@ -11,11 +11,21 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// grid is the steps of a query, times in ms.
+// grid is the steps of a query or a subquery, times in ms.
 type grid struct {
 	start, step int64
 	steps       int
 }
+
+func newGrid(start, end, step int64) grid {
+	if end < start {
+		return grid{}
+	}
+	return grid{start, step, int((end-start)/step) + 1}
+}
+
+// end is the last step.
+func (g grid) end() int64 { return g.start + int64(g.steps-1)*g.step }
 
 // absent stands for no value at a step. No operation makes a stale marker, so no value is mistaken for it; and the engine
 // does not look back behind it.
