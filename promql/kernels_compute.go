@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/schema"
 	"github.com/prometheus/prometheus/storage"
@@ -105,7 +106,7 @@ func (k *kernel) rename(found []points) error {
 	seen := make(map[uint64]struct{}, len(found))
 	for i := range found {
 		p := &found[i]
-		if name := p.labels.Get(labels.MetricName); warnsOfGauge(k.function) && name != "" && !counterName(name) {
+		if name := p.labels.Get(model.MetricNameLabel); warnsOfGauge(k.function) && name != "" && !counterName(name) {
 			return fmt.Errorf("%w: %s may be no counter", errNotCovered, name)
 		}
 		if k.function != "last_over_time" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/kahansum"
@@ -32,7 +33,7 @@ func (k *kernel) group(ctx context.Context, g grid, in []points) ([]points, erro
 			byKey[key] = n
 			name := labels.EmptyLabels()
 			if builder.Reset(p.labels); k.without {
-				name = builder.Del(k.grouping...).Del(labels.MetricName).Labels()
+				name = builder.Del(k.grouping...).Del(model.MetricNameLabel).Labels()
 			} else if len(k.grouping) > 0 {
 				name = builder.Keep(k.grouping...).Labels()
 			}

@@ -54,11 +54,10 @@ type Series struct {
 
 // extra holds what most series never see: histograms and start timestamps.
 type extra struct {
-	st         map[int64]int64 // start timestamps of float samples in open and sealed, by T
-	open       []series.Histogram
-	sealed     []series.Histogram
-	lateHist   bool
-	histInOpen bool
+	st       map[int64]int64 // start timestamps of float samples in open and sealed, by T
+	open     []series.Histogram
+	sealed   []series.Histogram
+	lateHist bool
 }
 
 // append takes a sample; the caller holds mu.

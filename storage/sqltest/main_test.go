@@ -105,7 +105,7 @@ func (s *store) query(t testing.TB, tenant string, mint, maxt int64, ms ...*labe
 	var it chunkenc.Iterator
 	for set.Next() {
 		it = set.At().Iterator(it)
-		name := set.At().Labels().DropMetricName().String()
+		name := set.At().Labels().MatchLabels(false, "__name__").String()
 		for kind := it.Next(); kind != chunkenc.ValNone; kind = it.Next() {
 			if kind == chunkenc.ValFloat {
 				ts, v := it.At()
