@@ -4,12 +4,20 @@
 
 -- Rows of floats ------------------------------------------------------------------------------------------------------------
 
+CREATE FUNCTION _promkeep.parts_state() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT string_agg(p.id || ':' || p.merged_upto, ' ' ORDER BY p.id) FROM _promkeep.part AS p);
+END $$;
+COMMENT ON FUNCTION _promkeep.parts_state IS 'changes whenever rows move from one table to another; as of the calling statement''s snapshot';
+
 -- The packed rows with samples of a metric in a range of time, by series. Rows that overlap come together, later versions last;
 -- all others alone.
 --
--- Like storage's own reading, all rows are read by one statement whose snapshot is taken after its locks, so that what moves from recent to chunk
--- is seen in exactly one of them. It takes a VOLATILE function to get a snapshot of its own. Where a transaction
--- keeps an older one (REPEATABLE READ), parts may have been dropped that it would still have to read: that is an error.
+-- All rows are read by one statement whose snapshot is taken after its locks, so that what moves from recent to chunk is seen in
+-- exactly one of them. It takes a VOLATILE function to get a snapshot of its own. That is not enough where rows move to
+-- a partition that the statement's plan did not find yet: hence the state of the parts is read before, and must be the same
+-- in the statement's snapshot. Where a transaction keeps an older snapshot (REPEATABLE READ), parts may have been dropped that
+-- it would still have to read: that is an error.
 CREATE FUNCTION _promkeep.packed_rows(metric text, matchers jsonb, from_time timestamptz, to_time timestamptz, tenant text)
 RETURNS TABLE (series_id int8, labels jsonb, mint int8, maxt int8, data bytea[]) LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
@@ -18,6 +26,7 @@ DECLARE
     lowest int8;
     highest int8;
     objects jsonb[];
+    before text;
     missing int4;
 BEGIN
     mint := _promkeep.first_ms(coalesce(from_time, '-infinity'));
@@ -33,27 +42,32 @@ BEGIN
         RETURN;
     END IF;
     -- No row crosses a day, so none that begins before the day of mint is wanted.
-    RETURN QUERY
-    WITH rows AS (
-        SELECT r.series_id, r.start, r."end", r.version, r.data
-        FROM _promkeep.part AS p JOIN _promkeep.recent AS r ON r.part = p.id AND r.series_id > p.merged_upto
-        WHERE r.series_id = ANY (ids) AND r.series_id >= lowest AND r.series_id <= highest AND r.encoding = 1
-          AND r.start >= floor(mint / 86400000.0)::int8 * 86400000 AND r.start <= maxt AND r."end" >= mint
-        UNION ALL
-        SELECT c.series_id, c.start, c."end", c.version, c.data
-        FROM _promkeep.chunk AS c
-        WHERE c.series_id = ANY (ids) AND c.series_id >= lowest AND c.series_id <= highest AND c.encoding = 1
-          AND c.start >= floor(mint / 86400000.0)::int8 * 86400000 AND c.start <= maxt AND c."end" >= mint
-    ), marked AS (
-        SELECT r.*, r.start > max(r."end") OVER (PARTITION BY r.series_id ORDER BY r.start, r.version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS apart
-        FROM rows AS r
-    ), grouped AS (
-        SELECT m.*, count(*) FILTER (WHERE m.apart) OVER (PARTITION BY m.series_id ORDER BY m.start, m.version) AS number FROM marked AS m
-    ), together AS (
-        SELECT g.series_id, g.number, array_agg(g.data ORDER BY g.version) AS data FROM grouped AS g GROUP BY g.series_id, g.number
-    )
-    SELECT t.series_id, f.object, packed_rows.mint, packed_rows.maxt, t.data
-    FROM together AS t JOIN unnest(ids, objects) AS f (id, object) ON f.id = t.series_id ORDER BY t.series_id, t.number;
+    LOOP
+        before := _promkeep.parts_state();
+        RETURN QUERY
+        WITH rows AS (
+            SELECT r.series_id, r.start, r."end", r.version, r.data
+            FROM _promkeep.part AS p JOIN _promkeep.recent AS r ON r.part = p.id AND r.series_id > p.merged_upto
+            WHERE r.series_id = ANY (ids) AND r.series_id >= lowest AND r.series_id <= highest AND r.encoding = 1
+              AND r.start >= floor(mint / 86400000.0)::int8 * 86400000 AND r.start <= maxt AND r."end" >= mint
+            UNION ALL
+            SELECT c.series_id, c.start, c."end", c.version, c.data
+            FROM _promkeep.chunk AS c
+            WHERE c.series_id = ANY (ids) AND c.series_id >= lowest AND c.series_id <= highest AND c.encoding = 1
+              AND c.start >= floor(mint / 86400000.0)::int8 * 86400000 AND c.start <= maxt AND c."end" >= mint
+        ), marked AS (
+            SELECT r.*, r.start > max(r."end") OVER (PARTITION BY r.series_id ORDER BY r.start, r.version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS apart
+            FROM rows AS r
+        ), grouped AS (
+            SELECT m.*, count(*) FILTER (WHERE m.apart) OVER (PARTITION BY m.series_id ORDER BY m.start, m.version) AS number FROM marked AS m
+        ), together AS (
+            SELECT g.series_id, g.number, array_agg(g.data ORDER BY g.version) AS data FROM grouped AS g GROUP BY g.series_id, g.number
+        )
+        SELECT t.series_id, f.object, packed_rows.mint, packed_rows.maxt, t.data
+        FROM together AS t JOIN unnest(ids, objects) AS f (id, object) ON f.id = t.series_id
+        WHERE _promkeep.parts_state() IS NOT DISTINCT FROM before ORDER BY t.series_id, t.number;
+        EXIT WHEN FOUND OR _promkeep.parts_state() IS NOT DISTINCT FROM before;
+    END LOOP;
 
     SELECT p.id INTO missing FROM _promkeep.part AS p
     WHERE p.merged_upto < 9223372036854775807

@@ -238,3 +238,53 @@ func TestSamplesWhileRowsMove(t *testing.T) {
 		require.Greater(t, counts, rounds)
 	})
 }
+
+// TestSamplesPlannedBeforeRowsMove holds a query up while it is being planned, moves rows to a partition that it did not find yet,
+// and lets it go on.
+func TestSamplesPlannedBeforeRowsMove(t *testing.T) {
+	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
+		s := openStore(t, pg)
+		pool := pg.Pool(t)
+		put := func(at time.Time) {
+			s.write(t, "", lset("m", 1), func(b *storage.Batch) { b.Float(at.UnixMilli(), 0, 1) })
+			s.flush(t)
+		}
+		put(day)
+		s.now = day.Add(30 * time.Hour)
+		s.gather(t)
+		put(s.now)
+
+		var child string
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT tableoid::regclass::text FROM _promkeep.chunk LIMIT 1`).Scan(&child))
+		holder, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		defer holder.Rollback(context.Background())
+		_, err = holder.Exec(t.Context(), "LOCK TABLE "+child+" IN ACCESS EXCLUSIVE MODE")
+		require.NoError(t, err)
+		count := make(chan int, 1)
+		go func() {
+			n := -1
+			if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM promkeep.samples('m')").Scan(&n); err != nil {
+				t.Error(err)
+			}
+			count <- n
+		}()
+		require.Eventually(t, func() bool {
+			var waiting int
+			require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").Scan(&waiting))
+			return waiting > 0
+		}, time.Minute, 5*time.Millisecond)
+		s.now = s.now.Add(3 * time.Hour)
+		s.exec(t, "UPDATE _promkeep.part SET opened_at = opened_at - interval '1 day'")
+		maintained := make(chan error, 1)
+		go func() { maintained <- s.Maintain(t.Context()) }() // it will wait for the query before it drops what was merged
+		require.Eventually(t, func() bool {
+			var levels string
+			require.NoError(t, pool.QueryRow(t.Context(), "SELECT coalesce(string_agg(level::text, ','), '') FROM _promkeep.part WHERE merged_upto < 0").Scan(&levels))
+			return levels == "1"
+		}, time.Minute, 5*time.Millisecond, "the rows have moved to a new part")
+		require.NoError(t, holder.Rollback(t.Context()))
+		require.Equal(t, 2, <-count)
+		require.NoError(t, <-maintained)
+	})
+}
