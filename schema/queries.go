@@ -36,6 +36,14 @@ var (
 	EndedMetrics string
 	//go:embed queries/ended_metrics_pairs.sql
 	EndedMetricsPairs string
+	//go:embed queries/exemplar_bound.sql
+	ExemplarBound string
+	//go:embed queries/exemplar_expire.sql
+	ExemplarExpire string
+	//go:embed queries/exemplar_put.sql
+	ExemplarPut string
+	//go:embed queries/exemplar_read.sql
+	ExemplarRead string
 	//go:embed queries/flush_version.sql
 	FlushVersion string
 	//go:embed queries/get_setting.sql

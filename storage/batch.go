@@ -31,6 +31,7 @@ type Batch struct {
 	payload payloadWriter
 	item    samplelog.Item
 
+	exemplars []exemplarOf
 	announced []announced // metadata
 }
 
@@ -141,12 +142,12 @@ func (b *Batch) Samples() int { return len(b.floats) + len(b.hists) }
 func (b *Batch) Commit(ctx context.Context) error {
 	b.filled()
 	if len(b.announced) > 0 {
-		alone := b.Samples() == 0
+		alone := b.Samples()+len(b.exemplars) == 0
 		if err := b.db.metadata.put(ctx, b.announced, alone); err != nil && alone {
 			return err
 		}
 	}
-	if b.Samples() == 0 {
+	if b.Samples()+len(b.exemplars) == 0 {
 		return nil
 	}
 	if b.db.head.UnflushedBytes() > b.db.cfg.HeadBytes {
@@ -179,6 +180,9 @@ func (b *Batch) encode() error {
 			return err
 		}
 	}
+	for _, e := range b.exemplars {
+		b.payload.exemplar(b.series[e.series].ID, e.t, e.value, e.labels)
+	}
 	return nil
 }
 
@@ -198,6 +202,9 @@ func (b *Batch) apply() {
 		youngest = max(youngest, h.h.T)
 	}
 	b.db.seen(youngest)
+	for _, e := range b.exemplars {
+		b.db.exemplars.add(exemplarItem{b.series[e.series], e.t, e.value, e.labels})
+	}
 	b.db.metrics.samples.Add(float64(b.Samples()))
 }
 
@@ -216,7 +223,8 @@ func (b *Batch) Release() {
 	clear(b.unknown)
 	clear(b.hists)
 	clear(b.announced)
-	b.announced = b.announced[:0]
+	clear(b.exemplars)
+	b.announced, b.exemplars = b.announced[:0], b.exemplars[:0]
 	b.series, b.unknown, b.floats, b.sts, b.hists = b.series[:0], b.unknown[:0], b.floats[:0], b.sts[:0], b.hists[:0]
 	b.item = samplelog.Item{}
 	b.db, b.tenant = nil, nil

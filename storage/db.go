@@ -32,6 +32,7 @@ type DB struct {
 	chunks    *chunks.Store
 	resolver  *resolver
 	metadata  *metadataWriter
+	exemplars exemplarBuffer
 	metrics   *metrics
 
 	youngest   atomic.Int64 // ms, the youngest sample ever taken; 0 if there is none
@@ -216,6 +217,13 @@ func (db *DB) replay(ctx context.Context, payload []byte) (n int64, err error) {
 		db.head.AppendHistogram(s, h)
 		db.seen(h.T)
 		n++
+		return nil
+	}, func(id uint64, t int64, value float64, labels string) error {
+		s, err := find(id)
+		if err != nil {
+			return err
+		}
+		db.exemplars.add(exemplarItem{s, t, value, labels})
 		return nil
 	})
 	return n, err

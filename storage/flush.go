@@ -23,6 +23,7 @@ func (db *DB) Flush(ctx context.Context) error {
 	var pos samplelog.Position
 	err := db.log.Barrier(func(p samplelog.Position) {
 		db.head.Advance()
+		db.exemplars.advance()
 		pos = p
 	})
 	if err != nil {
@@ -41,6 +42,7 @@ func (db *DB) Flush(ctx context.Context) error {
 	}
 	if f.version > 0 {
 		db.head.Flushed(f.version, err == nil)
+		db.exemplars.flushed(err == nil)
 	}
 	db.metrics.flush(err, f.writer, time.Since(began))
 	if err != nil {
@@ -91,6 +93,9 @@ func (f *flush) run(ctx context.Context) error {
 			if _, err := tx.Exec(ctx, schema.SeriesStarted, ids, hours); err != nil {
 				return err
 			}
+		}
+		if err := f.db.exemplars.write(ctx, tx, f.db.MinTime()); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, schema.LogDrop, f.pos.Segment, f.pos.Seq); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 
 	"github.com/promkeep/promkeep/storage/samplelog"
@@ -20,13 +21,14 @@ import (
 // An entry is a tag and what the tag says, relative to the entry before (the first: to series 0 and the base time):
 //
 //	tag            byte: bits 0-3 number n of value bytes; bit 4 another metric follows; bit 5 a time follows; bit 6 a kind follows
-//	kind           byte, if bit 6: 1 float with start timestamp, 2 integer histogram, 3 float histogram
+//	kind           byte, if bit 6: 1 float with start timestamp, 2 integer histogram, 3 float histogram, 4 exemplar
 //	metric delta   varint, if bit 4: of the high bits of the series ID
 //	series delta   varint: of the low 37 bits of the series ID
 //	time delta     varint, if bit 5
 //	start          varint, if there is a kind: start timestamp, ms
 //	value          floats: the n most significant bytes of the float64, the rest being zero; histograms: length (uvarint) and
-//	               a prometheus.Histogram in protobuf
+//	               a prometheus.Histogram in protobuf; exemplars: length (uvarint), the float64 (8 bytes, big endian), and
+//	               each name and value of the labels, in order, behind its length (uvarint)
 const (
 	payloadVersion = 1
 
@@ -37,6 +39,7 @@ const (
 	kindFloatST   = 1
 	kindHistogram = 2
 	kindFloatHist = 3
+	kindExemplar  = 4
 
 	lowBits = 37
 	lowMask = 1<<lowBits - 1
@@ -128,6 +131,41 @@ func (w *payloadWriter) histogram(id uint64, h series.Histogram) error {
 	return nil
 }
 
+// exemplar takes labels as appendLabels writes them.
+func (w *payloadWriter) exemplar(id uint64, t int64, value float64, labels string) {
+	if len(w.buf)-w.start+len(labels) > samplelog.MaxBlock-maxEntry {
+		w.end()
+	}
+	w.room(t)
+	w.entry(0, kindExemplar, id, t, 0)
+	w.buf = binary.AppendUvarint(w.buf, uint64(8+len(labels)))
+	w.buf = binary.BigEndian.AppendUint64(w.buf, math.Float64bits(value))
+	w.buf = append(w.buf, labels...)
+}
+
+func appendLabels(buf []byte, lset labels.Labels) []byte {
+	lset.Range(func(l labels.Label) {
+		for _, s := range [...]string{l.Name, l.Value} {
+			buf = append(binary.AppendUvarint(buf, uint64(len(s))), s...)
+		}
+	})
+	return buf
+}
+
+// readLabels is the inverse of appendLabels.
+func readLabels(raw []byte) (labels.Labels, error) {
+	r := payloadReader{b: raw}
+	var b labels.ScratchBuilder
+	for len(r.b) > 0 && !r.bad {
+		name := string(r.bytes(r.uvarint()))
+		b.Add(name, string(r.bytes(r.uvarint())))
+	}
+	if r.bad {
+		return labels.EmptyLabels(), fmt.Errorf("%w: labels of an exemplar", errPayload)
+	}
+	return b.Labels(), nil
+}
+
 func (w *payloadWriter) entry(n, kind byte, id uint64, t, st int64) {
 	at := len(w.buf)
 	tag := n
@@ -164,8 +202,10 @@ func (w *payloadWriter) finish() [][]byte {
 	return w.blocks
 }
 
-// readPayload calls float or hist for each entry of a row of the log, in order.
-func readPayload(row []byte, float func(id uint64, t, st int64, v float64) error, hist func(id uint64, h series.Histogram) error) error {
+// readPayload calls float, hist or exemplar for each entry of a row of the log, in order.
+func readPayload(row []byte, float func(id uint64, t, st int64, v float64) error, hist func(id uint64, h series.Histogram) error,
+	exemplar func(id uint64, t int64, value float64, labels string) error,
+) error {
 	r := payloadReader{b: row}
 	for len(r.b) > 0 && !r.bad {
 		block := payloadReader{b: r.bytes(r.uvarint())}
@@ -213,6 +253,12 @@ func readPayload(row []byte, float func(id uint64, t, st int64, v float64) error
 					h.FH = pb.ToFloatHistogram()
 				}
 				err = hist(id, h)
+			case kindExemplar:
+				raw := block.bytes(block.uvarint())
+				if len(raw) < 8 {
+					return errPayload
+				}
+				err = exemplar(id, t, math.Float64frombits(binary.BigEndian.Uint64(raw)), string(raw[8:]))
 			default:
 				return fmt.Errorf("%w: kind %d", errPayload, kind)
 			}

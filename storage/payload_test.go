@@ -19,6 +19,8 @@ type logged struct {
 	bits  uint64
 	h     *histogram.Histogram
 	fh    *histogram.FloatHistogram
+
+	labels string // of an exemplar
 }
 
 func readAll(rows [][]byte) (out []logged, err error) {
@@ -28,6 +30,9 @@ func readAll(rows [][]byte) (out []logged, err error) {
 			return nil
 		}, func(id uint64, h series.Histogram) error {
 			out = append(out, logged{id: id, t: h.T, st: h.ST, h: h.H, fh: h.FH})
+			return nil
+		}, func(id uint64, t int64, value float64, labels string) error {
+			out = append(out, logged{id: id, t: t, bits: math.Float64bits(value), labels: labels})
 			return nil
 		})
 		if err != nil {

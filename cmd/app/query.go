@@ -59,6 +59,7 @@ func (q *queryFlags) handler(db *storage.DB, flags map[string]string, retention 
 		Queryable:           db,
 		Cardinality:         db,
 		Metadata:            db,
+		Exemplars:           db,
 		Engine:              promql.NewEngine(engine),
 		CORSOrigin:          q.cors,
 		ReadSampleLimit:     q.readSamples,

@@ -1,0 +1,1 @@
+DELETE FROM _promkeep.exemplar WHERE time < $1
