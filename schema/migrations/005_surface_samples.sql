@@ -81,7 +81,7 @@ END $$;
 -- The samples of rows that packed_rows returned together: timestamps in ms, one sample for each, and values, NULL for stale
 -- markers. There may be some outside of the range.
 CREATE FUNCTION _promkeep.decode_rows(series_id int8, data bytea[], mint int8, maxt int8, OUT t int8[], OUT v float8[])
-LANGUAGE plpgsql IMMUTABLE AS $$
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     r record;
 BEGIN

@@ -230,7 +230,7 @@ func requireSame(t testing.TB, name string, wantT []int64, wantV []float64, gotT
 // migrated is an empty store's database.
 func migrated(t testing.TB, pg *pgtest.DB) *pgx.Conn {
 	t.Helper()
-	_, err := storage.Migrate(t.Context(), storage.Config{URI: pg.URI, Logger: slog.New(slog.DiscardHandler)})
+	_, err := storage.Migrate(t.Context(), storage.Config{URI: pg.URI, TimescaleDB: mode(pg), Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	conn, err := pgx.Connect(t.Context(), pg.URI)
 	require.NoError(t, err)

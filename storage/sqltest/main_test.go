@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/promkeep/promkeep/schema"
 	"github.com/promkeep/promkeep/storage"
 	"github.com/promkeep/promkeep/storage/pgtest"
 )
@@ -43,6 +44,7 @@ func (s *store) open(t testing.TB) {
 	t.Helper()
 	db, err := storage.Open(t.Context(), storage.Config{
 		URI:           s.pg.URI,
+		TimescaleDB:   mode(s.pg),
 		Logger:        slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Now:           func() time.Time { return s.now },
 		NoMaintenance: true,
@@ -50,6 +52,14 @@ func (s *store) open(t testing.TB) {
 	require.NoError(t, err)
 	t.Cleanup(func() { db.Close() })
 	s.DB = db
+}
+
+// mode keeps databases plain that are meant to be: their owner may add the extension where the server has it.
+func mode(pg *pgtest.DB) schema.TimescaleDBMode {
+	if pg.HasTimescaleDB {
+		return schema.TimescaleDBOn
+	}
+	return schema.TimescaleDBOff
 }
 
 // write commits samples of one series as one request of the tenant.
@@ -87,6 +97,10 @@ func (s *store) exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	_, err := s.pg.Pool(t).Exec(t.Context(), sql, args...)
 	require.NoError(t, err)
+}
+
+type queryer interface {
+	QueryRow(context.Context, string, ...any) pgx.Row
 }
 
 type sample struct {
