@@ -160,7 +160,10 @@ func (p *process) ready(t testing.TB) *process {
 
 // write sends one request of remote write 1.0 and returns the status and the body of the answer.
 func (p *process) write(ctx context.Context, series ...prompb.TimeSeries) (int, string, error) {
-	req := prompb.WriteRequest{Timeseries: series}
+	return p.send(ctx, prompb.WriteRequest{Timeseries: series})
+}
+
+func (p *process) send(ctx context.Context, req prompb.WriteRequest) (int, string, error) {
 	raw, err := req.Marshal()
 	if err != nil {
 		return 0, "", err
