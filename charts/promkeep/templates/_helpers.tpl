@@ -150,7 +150,7 @@ annotations:
   "query.max-concurrency" $v.query.maxConcurrency
   "query.max-samples" $v.query.maxSamples
 }}
-{{- range list "db.uri" "db.uri-file" "data-dir" "postgres.bin-dir" "web.config.file" "web.listen-address" }}
+{{- range list "db.uri" "db.uri-file" "data-dir" "postgres.bin-dir" "web.config.file" "web.listen-address" "write.relabel-config.file" }}
 {{- if hasKey $v.extraArgs . }}
 {{- fail (printf "extraArgs cannot have %s: the chart sets it, or it makes no sense in this container" .) }}
 {{- end }}
@@ -159,6 +159,9 @@ annotations:
 - --web.listen-address=:9201
 {{- if include "promkeep.webConfigSecretName" . }}
 - --web.config.file=/etc/promkeep/web/web-config.yml
+{{- end }}
+{{- if $v.write.relabelConfigs }}
+- --write.relabel-config.file=/etc/promkeep/relabel/relabel.yml
 {{- end }}
 {{- range $name, $value := $flags }}
 {{- if not (or (hasKey $v.extraArgs $name) (kindIs "invalid" $value) (eq (toString $value) "")) }}
