@@ -8,12 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/stretchr/testify/require"
 
 	"github.com/promkeep/promkeep/storage"
+	"github.com/promkeep/promkeep/storage/codec/codectest"
 	"github.com/promkeep/promkeep/storage/pgtest"
 )
 
@@ -287,4 +290,90 @@ func TestSamplesPlannedBeforeRowsMove(t *testing.T) {
 		require.Equal(t, 2, <-count)
 		require.NoError(t, <-maintained)
 	})
+}
+
+// TestSamplesInOldSnapshots: a transaction that keeps its snapshot sees the same moment again, or is told that it cannot.
+func TestSamplesInOldSnapshots(t *testing.T) {
+	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
+		s := openStore(t, pg)
+		put := func() {
+			s.write(t, "", lset("m", 1), func(b *storage.Batch) { b.Float(s.now.UnixMilli(), 0, 1) })
+			s.flush(t)
+			s.now = s.now.Add(time.Hour)
+		}
+		put()
+		tx, err := pg.Pool(t).BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+		require.NoError(t, err)
+		defer tx.Rollback(context.Background())
+		// The snapshot is taken, but nothing is locked.
+		require.Equal(t, "2", one(t, tx, "SELECT 1 + 1"))
+		put()
+		require.Equal(t, "2", one(t, pg.Pool(t), "SELECT count(*) FROM promkeep.samples('m')"))
+		s.now = s.now.Add(48 * time.Hour)
+		s.gather(t)
+		require.Equal(t, "2", one(t, pg.Pool(t), "SELECT count(*) FROM promkeep.samples('m')"))
+		_, err = tx.Exec(t.Context(), "SELECT count(*) FROM promkeep.samples('m')")
+		var refused *pgconn.PgError
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, "40001", refused.Code, refused.Message)
+		require.NoError(t, tx.Rollback(t.Context()))
+
+		put()
+		tx, err = pg.Pool(t).BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+		require.NoError(t, err)
+		defer tx.Rollback(context.Background())
+		require.Equal(t, "3", one(t, tx, "SELECT count(*) FROM promkeep.samples('m')"))
+		put()
+		require.Equal(t, "3", one(t, tx, "SELECT count(*) FROM promkeep.samples('m')"))
+	})
+}
+
+// TestDamagedRowsAreNamed: an error, not wrong samples, and it says where.
+func TestDamagedRowsAreNamed(t *testing.T) {
+	s := openStore(t, pgtest.New(t))
+	for i := range 2 {
+		s.write(t, "", lset("m", i), func(b *storage.Batch) {
+			for k := range 100 {
+				b.Float(s.now.Add(time.Duration(k*k)*time.Millisecond).UnixMilli(), 0, float64(k*k*k))
+			}
+		})
+	}
+	s.flush(t)
+	pool := s.pg.Pool(t)
+	id := one(t, pool, `SELECT series_id FROM promkeep.series WHERE labels ->> 'i' = '1'`)
+	s.exec(t, `UPDATE _promkeep.recent SET data = substr(data, 1, 20) WHERE series_id = $1::text::int8`, id)
+	_, err := pool.Exec(t.Context(), "SELECT * FROM promkeep.samples('m')")
+	require.ErrorContains(t, err, "series "+id+" cannot be read")
+	require.Equal(t, "100", one(t, pool, `SELECT count(*) FROM promkeep.samples('m', '{"i": "0"}')`), "the others can be read")
+}
+
+// BenchmarkSamples reads a day of 300 series, merged, the way Grafana does.
+func BenchmarkSamples(b *testing.B) {
+	s := openStore(b, pgtest.New(b))
+	const series, perSeries = 300, 1440
+	kinds := codectest.Kinds()
+	for i := range series {
+		v := kinds[i%len(kinds)].Values(uint64(i), perSeries)
+		s.write(b, "", lset("m", i), func(batch *storage.Batch) {
+			for k := range perSeries {
+				batch.Float(day.Add(time.Duration(k)*time.Minute).UnixMilli(), 0, v[k])
+			}
+		})
+	}
+	s.flush(b)
+	s.now = day.Add(48 * time.Hour)
+	s.gather(b)
+	pool := s.pg.Pool(b)
+	for name, sql := range map[string]string{
+		"aggregate": "SELECT count(value) FROM promkeep.samples('m')",
+		"steps":     "SELECT sum(n) FROM (SELECT date_bin('5 min', time, '2000-01-01') AS step, labels ->> 'i' AS i, avg(value), count(*) AS n FROM promkeep.samples('m') GROUP BY 1, 2) AS x",
+	} {
+		b.Run(name, func(b *testing.B) {
+			began := time.Now()
+			for b.Loop() {
+				require.Equal(b, fmt.Sprint(series*perSeries), one(b, pool, sql))
+			}
+			b.ReportMetric(float64(series*perSeries*b.N)/time.Since(began).Seconds(), "samples/s")
+		})
+	}
 }

@@ -209,6 +209,12 @@ func TestReadersSeeTheSurfaceAlone(t *testing.T) {
 		require.Equal(t, "7200", one(t, reader, "SELECT count(*) FROM promkeep.samples('node_load1')"))
 
 		one(t, owner, "SELECT promkeep.revoke_reader($1)", role)
+
+		// Views of the owner's show what they select, to whoever may read them, and nothing else.
+		_, err = owner.Exec(t.Context(), "CREATE SCHEMA team_b; CREATE VIEW team_b.load AS SELECT * FROM promkeep.samples('node_load1', tenant => 'team-b'); "+
+			"GRANT USAGE ON SCHEMA team_b TO "+role+"; GRANT SELECT ON team_b.load TO "+role)
+		require.NoError(t, err)
+		require.Equal(t, "3600", one(t, reader, "SELECT count(*) FROM team_b.load"))
 		refused("SELECT * FROM promkeep.samples('node_load1')")
 		refused("SELECT * FROM promkeep_metrics.node_load1")
 	})
