@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
 	promstorage "github.com/prometheus/prometheus/storage"
@@ -35,22 +36,35 @@ func tenantOf(ctx context.Context) string {
 
 // Querier implements Prometheus' storage.Queryable over all samples, in memory and in the database.
 func (db *DB) Querier(mint, maxt int64) (promstorage.Querier, error) {
-	return &querier{db: db, mint: mint, maxt: maxt}, nil
+	return newQuerier(db, mint, maxt), nil
 }
 
 // ChunkQuerier implements Prometheus' storage.ChunkQueryable.
 func (db *DB) ChunkQuerier(mint, maxt int64) (promstorage.ChunkQuerier, error) {
-	return &chunkQuerier{querier{db: db, mint: mint, maxt: maxt}}, nil
+	return &chunkQuerier{newQuerier(db, mint, maxt)}, nil
 }
 
 type querier struct {
 	db         *DB
 	mint, maxt int64
+
+	closed  chan struct{}
+	once    sync.Once
+	running sync.WaitGroup // Selects that ask the database
 }
 
-func (*querier) Close() error { return nil }
+func newQuerier(db *DB, mint, maxt int64) *querier {
+	return &querier{db: db, mint: mint, maxt: maxt, closed: make(chan struct{})}
+}
 
-type chunkQuerier struct{ querier }
+// Close ends what is still being read.
+func (q *querier) Close() error {
+	q.once.Do(func() { close(q.closed) })
+	q.running.Wait()
+	return nil
+}
+
+type chunkQuerier struct{ *querier }
 
 func (q *chunkQuerier) Select(ctx context.Context, sorted bool, hints *promstorage.SelectHints, ms ...*labels.Matcher) promstorage.ChunkSeriesSet {
 	return promstorage.NewSeriesSetToChunkSet(q.querier.Select(ctx, sorted, hints, ms...))
@@ -65,9 +79,33 @@ func (q *querier) Select(ctx context.Context, sorted bool, hints *promstorage.Se
 	if mint > maxt {
 		return promstorage.EmptySeriesSet()
 	}
+	set := &seriesSet{at: -1, done: make(chan struct{})}
+	if mint >= q.db.head.CoverFrom() {
+		defer close(set.done)
+		set.series, set.err = q.find(ctx, mint, maxt, sorted, hints, ms)
+		return set
+	}
+	// A query asks for all its selectors before it reads the first: the database can look for them at the same time.
+	ctx, cancel := context.WithCancel(ctx)
+	q.running.Go(func() {
+		defer close(set.done)
+		defer cancel()
+		set.series, set.err = q.find(ctx, mint, maxt, sorted, hints, ms)
+	})
+	q.running.Go(func() {
+		select {
+		case <-q.closed:
+			cancel()
+		case <-set.done:
+		}
+	})
+	return set
+}
+
+func (q *querier) find(ctx context.Context, mint, maxt int64, sorted bool, hints *promstorage.SelectHints, ms []*labels.Matcher) ([]*selected, error) {
 	found, err := q.db.collect(ctx, mint, maxt, ms)
 	if err != nil {
-		return promstorage.ErrSeriesSet(err)
+		return nil, err
 	}
 	if hints != nil && hints.Func == "series" {
 		// The samples are not wanted, but a series without any in the range must not appear.
@@ -79,7 +117,7 @@ func (q *querier) Select(ctx context.Context, sorted bool, hints *promstorage.Se
 	if hints != nil && hints.Limit > 0 && len(found) > hints.Limit {
 		found = found[:hints.Limit]
 	}
-	return &seriesSet{series: found, at: -1}
+	return found, nil
 }
 
 // selected is one series of a result: what lies in memory and what was read from the database.
@@ -248,15 +286,22 @@ func (s *selected) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 
 // seriesSet implements storage.SeriesSet.
 type seriesSet struct {
+	done   chan struct{} // closed once the next two are set
 	series []*selected
+	err    error
 	at     int
 }
 
 func (s *seriesSet) Next() bool {
+	<-s.done
 	s.at++
 	return s.at < len(s.series)
 }
 
+func (s *seriesSet) Err() error {
+	<-s.done
+	return s.err
+}
+
 func (s *seriesSet) At() promstorage.Series          { return s.series[s.at] }
-func (*seriesSet) Err() error                        { return nil }
 func (*seriesSet) Warnings() annotations.Annotations { return nil }
