@@ -171,8 +171,8 @@ func exporter(w http.ResponseWriter, _ *http.Request) {
 }
 
 // TestEveryQueryHasAnAnswer: a real Prometheus scrapes promkeep and an exporter with the metrics of two clusters, and writes them to
-// promkeep. Every query and every variable of every dashboard has a non-empty answer, every name of promkeep's in dashboards and
-// alerts is one that it exposes, and every alert is a query that promkeep answers.
+// promkeep. Every query and every variable of every dashboard has a non-empty answer, every name of promkeep's in dashboards,
+// alerts and the operations manual is one that it exposes, and every alert is a query that promkeep answers.
 func TestEveryQueryHasAnAnswer(t *testing.T) {
 	prometheus, err := exec.LookPath("prometheus")
 	require.NoError(t, err, "Prometheus is not installed: run make deps-test")
@@ -259,6 +259,11 @@ scrape_configs:
 	}
 	for _, q := range queries {
 		check(q.where, q.expr)
+	}
+	manual, err := os.ReadFile("../docs/operations.md")
+	require.NoError(t, err)
+	for _, name := range regexp.MustCompile(`promkeep_[a-z_]+`).FindAllString(string(manual), -1) {
+		require.True(t, have[name], "docs/operations.md names %s", name)
 	}
 	for name, expr := range alerts(t) {
 		check(name, expr)

@@ -231,8 +231,15 @@ func TestReadmeNamesEachValue(t *testing.T) {
 	require.ElementsMatch(t, want, got)
 }
 
-// TestRules runs promtool over the alerts and their unit tests.
+// TestRules runs promtool over the alerts and their unit tests, of which each has one.
 func TestRules(t *testing.T) {
+	rules, err := os.ReadFile(filepath.Join(chartDir, "rules", "promkeep.yaml"))
+	require.NoError(t, err)
+	tests, err := os.ReadFile("rules_test.yaml")
+	require.NoError(t, err)
+	for _, m := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(string(rules), -1) {
+		require.Contains(t, string(tests), `alertname="`+m[1]+`"`)
+	}
 	promtool, err := exec.LookPath("promtool")
 	require.NoError(t, err, "promtool is not installed: run make deps-test")
 	out, err := exec.Command(promtool, "test", "rules", "rules_test.yaml").CombinedOutput()
