@@ -2,10 +2,13 @@ package promql
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	upstream "github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
@@ -93,4 +96,86 @@ func TestKernelsOnUpstreamCorpus(t *testing.T) {
 	promqltest.RunBuiltinTestsWithStorage(t, b, func(testing.TB) storage.Storage { return s.fresh(inHead) })
 	t.Logf("%d queries have kernels, %d of them had to do without", b.kernels.Load(), b.fell.Load())
 	require.Greater(t, b.kernels.Load()-b.fell.Load(), int64(200))
+}
+
+// TestKernelsKeepTheSampleLimit asks one query with every limit around what it takes: with and without kernels the same
+// limits are too low.
+func TestKernelsKeepTheSampleLimit(t *testing.T) {
+	s := openStore(t, pgtest.New(t)).fresh(inHead)
+	a := s.AppenderV2(context.Background())
+	start := time.Unix(1_700_000_000, 0)
+	for i := range 5 {
+		for step := range 40 {
+			at := start.Add(time.Duration(step) * 15 * time.Second)
+			_, err := a.Append(0, labels.FromStrings("__name__", "a_total", "i", strconv.Itoa(i)), 0, at.UnixMilli(), float64(i*step), nil, nil, storage.AppendV2Options{})
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, a.Commit())
+	passed, refused := 0, 0
+	for limit := 20; limit < 400; limit += 5 {
+		engine := NewEngine(EngineOptions{MaxSamples: limit})
+		var answers [2][]string
+		for i := range answers {
+			v := evaluation{engine: engine, start: start, end: start.Add(10 * time.Minute), step: 15 * time.Second}
+			answers[i] = v.print(s, "sum(rate(a_total[2m])) / count(a_total)")
+			engine.kernels = nil
+		}
+		require.Equal(t, answers[1], answers[0], "limit %d", limit)
+		if strings.HasPrefix(answers[0][0], "error: ") {
+			refused++
+		} else {
+			passed++
+		}
+		require.NoError(t, engine.Close())
+	}
+	require.NotZero(t, passed)
+	require.NotZero(t, refused)
+}
+
+// TestKernelsEndWithTheQuery cancels queries in the midst of their kernels.
+func TestKernelsEndWithTheQuery(t *testing.T) {
+	s := openStore(t, pgtest.New(t)).fresh(merged)
+	engine := NewEngine(EngineOptions{})
+	t.Cleanup(func() { require.NoError(t, engine.Close()) })
+	a := s.AppenderV2(context.Background())
+	start := time.Unix(1_700_000_000, 0)
+	_, err := a.Append(0, labels.FromStrings("__name__", "a_total"), 0, start.UnixMilli(), 1, nil, nil, storage.AppendV2Options{})
+	require.NoError(t, err)
+	require.NoError(t, a.Commit())
+	ctx, cancel := context.WithCancel(context.Background())
+	var q upstream.Query
+	blocked := blockingQueryable{s, func() { q.Cancel() }}
+	q, err = engine.NewRangeQuery(ctx, blocked, nil, "sum(rate(a_total[5m]))", start, start.Add(time.Hour), time.Minute)
+	require.NoError(t, err)
+	defer q.Close()
+	require.ErrorIs(t, q.Exec(ctx).Err, context.Canceled, "as the storage says, through the engine")
+
+	blocked.before = cancel
+	q, err = engine.NewRangeQuery(ctx, blocked, nil, "sum(rate(a_total[5m]))", start, start.Add(time.Hour), time.Minute)
+	require.NoError(t, err)
+	defer q.Close()
+	require.ErrorAs(t, q.Exec(ctx).Err, new(upstream.ErrQueryCanceled))
+}
+
+// blockingQueryable does something before it looks for series, and returns only when the query has ended.
+type blockingQueryable struct {
+	*tenantStorage
+	before func()
+}
+
+func (b blockingQueryable) Querier(mint, maxt int64) (storage.Querier, error) {
+	q, err := b.tenantStorage.Querier(mint, maxt)
+	return blockingQuerier{q, b.before}, err
+}
+
+type blockingQuerier struct {
+	storage.Querier
+	before func()
+}
+
+func (b blockingQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	b.before()
+	<-ctx.Done()
+	return b.Querier.Select(ctx, sorted, hints, ms...)
 }
