@@ -86,6 +86,7 @@ func (c *Catalogue) filter(ctx context.Context, r Range, ms []*labels.Matcher) (
 	if err != nil || len(metrics) == 0 {
 		return nothing, err
 	}
+	slices.Sort(metrics)
 	byName := map[string][]*labels.Matcher{}
 	for _, m := range ms {
 		if m.Name != model.MetricNameLabel {
