@@ -87,6 +87,7 @@ func (q *querier) Select(ctx context.Context, sorted bool, hints *promstorage.Se
 	}
 	// A query asks for all its selectors before it reads the first: the database can look for them at the same time.
 	ctx, cancel := context.WithCancel(ctx)
+	ms = slices.Clone(ms) // looking for series sorts them, and the query prints them meanwhile
 	q.running.Go(func() {
 		defer close(set.done)
 		defer cancel()
