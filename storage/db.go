@@ -33,6 +33,7 @@ type DB struct {
 	resolver  *resolver
 	metadata  *metadataWriter
 	exemplars exemplarBuffer
+	unended   []head.Ended // series that left memory without the catalogue knowing; guarded by flushMu
 	metrics   *metrics
 
 	youngest   atomic.Int64 // ms, the youngest sample ever taken; 0 if there is none

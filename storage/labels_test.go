@@ -212,3 +212,29 @@ func TestASeriesThatEndedWhilePromkeepWasDownKeepsItsPast(t *testing.T) {
 	require.Len(t, read(t, db, day.UnixMilli(), c.now.UnixMilli(), eq("__name__", "m")), 1)
 	require.Equal(t, []string{"1"}, labelValues(t, db, DefaultTenant, day.UnixMilli(), c.now.UnixMilli(), 0, "i"))
 }
+
+// TestSeriesEndWhenTheCatalogueCanBeTold: a series that could not be marked as ended is marked later, unless it came back, and
+// its labels are found then.
+func TestSeriesEndWhenTheCatalogueCanBeTold(t *testing.T) {
+	pg := pgtest.New(t)
+	ctx := context.Background()
+	c := &clock{day.Add(time.Hour)}
+	db := open(t, testConfig(t, pg.URI, c))
+	write(t, db, lset("m", 1), sample{day.UnixMilli(), 1})
+	write(t, db, lset("m", 2), sample{day.UnixMilli(), 1})
+	pool := pg.Pool(t)
+	_, err := pool.Exec(ctx, "ALTER TABLE _promkeep.series ADD CONSTRAINT none CHECK (ended IS NULL)")
+	require.NoError(t, err)
+	c.now = day.Add(24 * time.Hour)
+	for range 3 {
+		require.NoError(t, db.Flush(ctx))
+	}
+	require.Error(t, db.Maintain(ctx))
+	require.Zero(t, db.head.Len())
+	_, err = pool.Exec(ctx, "ALTER TABLE _promkeep.series DROP CONSTRAINT none")
+	require.NoError(t, err)
+	write(t, db, lset("m", 2), sample{c.now.UnixMilli(), 1})
+	require.NoError(t, db.Maintain(ctx))
+	require.Equal(t, 1, countRows(t, pg, "_promkeep.series WHERE ended IS NOT NULL"))
+	require.Equal(t, []string{"1", "2"}, labelValues(t, db, DefaultTenant, day.UnixMilli(), c.now.UnixMilli(), 0, "i"))
+}

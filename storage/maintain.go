@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/promkeep/promkeep/storage/chunks"
+	"github.com/promkeep/promkeep/storage/head"
 )
 
 // maintain flushes, merges and retires until ctx ends.
@@ -105,7 +107,9 @@ func (db *DB) tidy(ctx context.Context, now time.Time) error {
 	db.boundCache(now.Add(-db.cfg.CacheWindow).UnixMilli())
 	db.resolver.lifecycle.Lock()
 	defer db.resolver.lifecycle.Unlock()
-	ended := db.head.Collect()
+	// What the catalogue could not be told the last time has left memory already, unless it came back.
+	ended := slices.DeleteFunc(append(db.unended, db.head.Collect()...), func(e head.Ended) bool { return db.head.ByID(e.ID) != nil })
+	db.unended = ended
 	if len(ended) == 0 {
 		return nil
 	}
@@ -117,7 +121,11 @@ func (db *DB) tidy(ctx context.Context, now time.Time) error {
 			last[i] = now.UnixMilli()
 		}
 	}
-	return db.catalogue.End(ctx, ids, last)
+	if err := db.catalogue.End(ctx, ids, last); err != nil {
+		return err
+	}
+	db.unended = nil
+	return nil
 }
 
 // boundCache evicts rows that end before t (ms), and younger ones until the cache is within its bound.
