@@ -100,11 +100,11 @@ func TestViewsAndHelpers(t *testing.T) {
 		s.exec(t, "UPDATE _promkeep.part SET sealed = true")
 		is("1", `SELECT items FROM promkeep.maintenance WHERE state = 'parts of fresh rows, sealed'`)
 		compress := "0"
-		if pg.HasTimescaleDB {
+		if pg.HasTimescaleDB && !pg.ApacheOnly {
 			compress = "1"
 		}
 		is(compress, "SELECT count(*) FROM promkeep.maintenance WHERE job = 'compress'")
-	})
+	}, pgtest.AllEditions)
 }
 
 func TestMetricViews(t *testing.T) {
