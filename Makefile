@@ -68,6 +68,14 @@ test-short: deps-test ## run the tests without the long ones
 bench: deps-test ## run the benchmarks (BENCH=regexp, PACKAGES=./storage/...)
 	$(GO) test -run '^$$' -bench '$(BENCH)' $(BENCH_ARGS) -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
+.PHONY: test-charts
+test-charts: deps-test ## test the Helm chart, the image, the compose file and the alerts
+	cd charts/tests && $(GO) vet . && $(GO) test -timeout $(TEST_TIMEOUT) $(TEST_ARGS) .
+
+.PHONY: release
+release: ## build the archives of a release into dist/
+	GO=$(GO) deploy/release.sh $(VERSION)
+
 .PHONY: fmt
 fmt: ## format the Go files
 	$(GO_FILES) | xargs gofmt -s -w

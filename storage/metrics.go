@@ -64,6 +64,8 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 	m.mergeSeconds = histogram("promkeep_merge_step_duration_seconds", "Time of one step of a merge.", slow)
 	m.mergeFailures = counter("promkeep_merge_failures_total", "Steps of merges that failed and will be tried again.")
 	m.mergeRows = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "promkeep_merge_rows_total", Help: "Packed rows read and written by merges."}, []string{"direction"})
+	m.mergeRows.WithLabelValues("in")
+	m.mergeRows.WithLabelValues("out")
 	m.corruptRows = counter("promkeep_corrupt_rows_total", "Packed rows that could not be decoded, each time one was met.")
 	m.daysDropped = counter("promkeep_retention_days_dropped_total", "Day ranges dropped by the retention.")
 	m.all = append(m.all, m.lastFlush, m.mergeRows)
