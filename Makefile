@@ -30,6 +30,8 @@ RACE_PACKAGES ?= ./adapter/... ./storage/...
 HAVE_CC       := $(shell command -v gcc || command -v clang || command -v cc)
 BENCH      ?= .
 BENCH_ARGS ?= -benchmem
+# Flags of "promkeep bench ingest" and "promkeep bench storage".
+BENCH_FLAGS ?=
 
 GO_FILES = git ls-files --cached --others --exclude-standard '*.go'
 
@@ -64,8 +66,8 @@ endif
 test-short: deps-test ## run the tests without the long ones
 	$(GO) test -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(PACKAGES)
 
-.PHONY: bench
-bench: deps-test ## run the benchmarks (BENCH=regexp, PACKAGES=./storage/...)
+.PHONY: bench-go
+bench-go: deps-test ## run the Go benchmarks (BENCH=regexp, PACKAGES=./storage/...)
 	$(GO) test -run '^$$' -bench '$(BENCH)' $(BENCH_ARGS) -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
 .PHONY: test-charts
@@ -75,6 +77,23 @@ test-charts: deps-test ## test the Helm chart, the image, the compose file and t
 .PHONY: release
 release: ## build the archives of a release into dist/
 	GO=$(GO) deploy/release.sh $(VERSION)
+
+# The Prometheus that "make bench" compares with, of the release that promkeep's engine is from.
+PEER_PROMETHEUS := bin/peers/prometheus
+PEER_MODULE     := github.com/prometheus/prometheus
+PEER_VERSION     = $(shell sed -n 's|^require $(PEER_MODULE) ||p' .ci/peers/go.mod)
+
+$(PEER_PROMETHEUS): .ci/peers/go.mod .ci/peers/go.sum
+	cd .ci/peers && CGO_ENABLED=0 $(GO) build -buildvcs=false -tags remove_all_sd \
+		-ldflags '-s -w -X $(VERSION_PKG).Version=$(PEER_VERSION)' -o ../../$@ $(PEER_MODULE)/cmd/prometheus
+
+.PHONY: bench
+bench: deps-bench build $(PEER_PROMETHEUS) ## measure remote write into promkeep, VictoriaMetrics and Prometheus (BENCH_FLAGS="--scale=0.1")
+	bin/promkeep bench ingest --prometheus $(PEER_PROMETHEUS) $(BENCH_FLAGS)
+
+.PHONY: bench-storage
+bench-storage: deps-bench build ## measure what the same samples take on disk in promkeep and VictoriaMetrics (BENCH_FLAGS="--hours=24")
+	bin/promkeep bench storage $(BENCH_FLAGS)
 
 .PHONY: fmt
 fmt: ## format the Go files
@@ -100,6 +119,10 @@ deps-run: ## install a PostgreSQL server if there is none
 .PHONY: deps-test
 deps-test: ## install PostgreSQL and Prometheus if they are missing
 	@.ci/deps test
+
+.PHONY: deps-bench
+deps-bench: ## install PostgreSQL and VictoriaMetrics if they are missing
+	@.ci/deps bench
 
 .PHONY: deps
 deps: deps-test # what failing tests ask for

@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
+
+	"github.com/promkeep/promkeep/cmd/bench"
 )
 
 // Main runs the command line, without the name of the program, and returns the exit status: 0, 1 after an error that was
@@ -29,6 +31,7 @@ func Main(args []string) int {
 
 	serve := newServe(a)
 	migrate := newMigrate(a)
+	benches := bench.New(a)
 
 	command, err := a.Parse(args)
 	if err != nil {
@@ -45,6 +48,8 @@ func Main(args []string) int {
 		err = serve.run(ctx, logger)
 	case migrate.name:
 		err = migrate.run(ctx, logger)
+	default:
+		_, err = benches.Run(ctx, command, logger)
 	}
 	if err != nil && !(errors.Is(err, context.Canceled) && ctx.Err() != nil) {
 		logger.Error("promkeep ends", "err", err)

@@ -44,6 +44,7 @@ type serve struct {
 
 	write writeFlags
 	query queryFlags
+	debug debug
 }
 
 func newServe(a *kingpin.Application) *serve {
@@ -61,6 +62,7 @@ func newServe(a *kingpin.Application) *serve {
 	cmd.Flag("storage.log.queue-size", "Bound of what waits for a commit; above it writes get 503.").Default("64MiB").BytesVar(&s.queueSize)
 	s.write.register(cmd)
 	s.query.register(cmd)
+	s.debug.register(cmd)
 	return s
 }
 
@@ -134,6 +136,8 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, dr
 		MaxConns:      s.connections,
 		Logger:        logger.With("component", "storage"),
 		Registerer:    registry,
+		Now:           s.debug.time,
+		NoMaintenance: s.debug.clock,
 	})
 	if err != nil {
 		return err
@@ -151,7 +155,7 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, dr
 	if err != nil {
 		return err
 	}
-	front.open(db, routes(write, query))
+	front.open(db, s.debug.handler(db, routes(write, query)))
 	logger.Info("promkeep is ready", "database", uri.String())
 	if server != nil {
 		fmt.Fprint(os.Stderr, banner((*s.web.WebListenAddresses)[0]))
