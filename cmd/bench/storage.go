@@ -49,7 +49,8 @@ type stored struct {
 	name                     string
 	rows, indexes, catalogue int64 // bytes
 	total                    int64 // bytes, of all three
-	database                 int64 // bytes, with PostgreSQL's own catalogue
+	log                      int64 // bytes, not in the total
+	database                 int64 // bytes, with the log and PostgreSQL's own catalogue
 	packed                   int64 // rows
 	wrote                    time.Duration
 	cold, warm               scanned
@@ -266,7 +267,7 @@ func (s *store) measure(ctx context.Context, server *postgres.Server, out *store
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var samples int64
-	if err := conn.QueryRow(ctx, sizes).Scan(&out.rows, &out.indexes, &out.catalogue, &out.database, &samples, &out.packed); err != nil {
+	if err := conn.QueryRow(ctx, sizes).Scan(&out.rows, &out.indexes, &out.catalogue, &out.log, &out.database, &samples, &out.packed); err != nil {
 		return err
 	}
 	if samples != int64(s.load.Samples()) {
@@ -392,7 +393,7 @@ func printStored(results []stored, load Load) {
 	}
 	for _, r := range results {
 		if r.database > 0 {
-			fmt.Printf("%s: the whole database, with PostgreSQL's own catalogue, is %s\n", r.name, bytesText(r.database))
+			fmt.Printf("%s: the whole database, with the log (%s) and PostgreSQL's own catalogue, is %s\n", r.name, bytesText(r.log), bytesText(r.database))
 		}
 	}
 }
