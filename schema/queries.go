@@ -130,6 +130,10 @@ var (
 	PartSealed string
 	//go:embed queries/part_upto.sql
 	PartUpto string
+	//go:embed queries/read_begin.sql
+	ReadBegin string
+	//go:embed queries/read_end.sql
+	ReadEnd string
 	//go:embed queries/read_recent.sql
 	ReadRecent string
 	//go:embed queries/read_rows.sql
@@ -168,6 +172,12 @@ var (
 	Tenants string
 	//go:embed queries/timescaledb_available.sql
 	TimescaleDBAvailable string
+	//go:embed queries/timescaledb_chunk_create.sql
+	TimescaleDBChunkCreate string
+	//go:embed queries/timescaledb_chunk_empty.sql
+	TimescaleDBChunkEmpty string
+	//go:embed queries/timescaledb_chunk_exists.sql
+	TimescaleDBChunkExists string
 	//go:embed queries/timescaledb_compress.sql
 	TimescaleDBCompress string
 	//go:embed queries/timescaledb_compressible.sql

@@ -28,7 +28,7 @@ func BenchmarkIngest(b *testing.B) {
 		server := pgtest.NewServer(b)
 		pg := server.NewDB(b)
 		c := &clock{day.Add(time.Hour)}
-		db := open(b, testConfig(b, pg.URI, c))
+		db := open(b, testConfig(b, pg, c))
 		all := make([]labels.Labels, series)
 		keys := make([]Key, series)
 		for i := range all {

@@ -57,7 +57,7 @@ func TestExemplarsAtEachStage(t *testing.T) {
 	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
 		ctx := context.Background()
 		c := &clock{day.Add(time.Hour)}
-		cfg := testConfig(t, pg.URI, c)
+		cfg := testConfig(t, pg, c)
 		db := open(t, cfg)
 		t0 := day.UnixMilli()
 		odd := exemplar.Exemplar{Labels: labels.FromStrings("a", "ä", "span_id", strings.Repeat("x", 100)), Value: math.Inf(-1), Ts: t0 + 2000, HasTs: true}
@@ -114,7 +114,7 @@ func TestExemplarsAreBounded(t *testing.T) {
 	pg := pgtest.New(t)
 	ctx := context.Background()
 	c := &clock{day.Add(time.Hour)}
-	cfg := testConfig(t, pg.URI, c)
+	cfg := testConfig(t, pg, c)
 	cfg.Retention = 10 * 24 * time.Hour
 	db := open(t, cfg)
 	t0 := day.UnixMilli()
@@ -158,7 +158,7 @@ func TestExemplarsAreBounded(t *testing.T) {
 func TestAFailedFlushKeepsExemplars(t *testing.T) {
 	pg := pgtest.New(t)
 	ctx := context.Background()
-	db := open(t, testConfig(t, pg.URI, &clock{day.Add(time.Hour)}))
+	db := open(t, testConfig(t, pg, &clock{day.Add(time.Hour)}))
 	pool, t0 := pg.Pool(t), day.UnixMilli()
 	all := []*labels.Matcher{eq("__name__", "m")}
 	writeExemplars(t, db, "", lset("m", 1), trace("a", 1, t0))

@@ -16,7 +16,7 @@ import (
 func TestGroupCommit(t *testing.T) {
 	pg := pgtest.New(t)
 	registry := prometheus.NewRegistry()
-	cfg := testConfig(t, pg.URI, &clock{day.Add(time.Hour)})
+	cfg := testConfig(t, pg, &clock{day.Add(time.Hour)})
 	cfg.Registerer = registry
 	db := open(t, cfg)
 	const senders, requests = 32, 40

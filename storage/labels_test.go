@@ -51,7 +51,7 @@ func TestLabelsAreThoseOfTheSeriesThatMatch(t *testing.T) {
 	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
 		random := rand.New(rand.NewPCG(1, 2))
 		c := &clock{day.Add(time.Hour)}
-		db := open(t, testConfig(t, pg.URI, c))
+		db := open(t, testConfig(t, pg, c))
 		var all []labels.Labels
 		add := func(tenant string, n int, t0 int64) {
 			var batch []labels.Labels
@@ -136,7 +136,7 @@ func TestLabelsAreThoseOfTheSeriesThatMatch(t *testing.T) {
 func TestLabelsOfARange(t *testing.T) {
 	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
 		c := &clock{day.Add(time.Hour)}
-		cfg := testConfig(t, pg.URI, c)
+		cfg := testConfig(t, pg, c)
 		db := open(t, cfg)
 		at := func(d time.Duration) int64 { return day.Add(d).UnixMilli() }
 		put := func(tenant, name string, d time.Duration) {
@@ -200,7 +200,7 @@ func TestLabelsOfARange(t *testing.T) {
 func TestASeriesThatEndedWhilePromkeepWasDownKeepsItsPast(t *testing.T) {
 	pg := pgtest.New(t)
 	c := &clock{day.Add(time.Hour)}
-	cfg := testConfig(t, pg.URI, c)
+	cfg := testConfig(t, pg, c)
 	db := open(t, cfg)
 	write(t, db, lset("m", 1), sample{day.UnixMilli(), 1})
 	require.NoError(t, db.Flush(context.Background()))
@@ -219,7 +219,7 @@ func TestSeriesEndWhenTheCatalogueCanBeTold(t *testing.T) {
 	pg := pgtest.New(t)
 	ctx := context.Background()
 	c := &clock{day.Add(time.Hour)}
-	db := open(t, testConfig(t, pg.URI, c))
+	db := open(t, testConfig(t, pg, c))
 	write(t, db, lset("m", 1), sample{day.UnixMilli(), 1})
 	write(t, db, lset("m", 2), sample{day.UnixMilli(), 1})
 	pool := pg.Pool(t)

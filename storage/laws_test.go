@@ -20,7 +20,7 @@ import (
 // TestLaw1AnAckIsACommit: when Commit returns, another connection sees the samples in the log, and commits are synchronous.
 func TestLaw1AnAckIsACommit(t *testing.T) {
 	pg := pgtest.New(t)
-	db := open(t, testConfig(t, pg.URI, &clock{day.Add(time.Hour)}))
+	db := open(t, testConfig(t, pg, &clock{day.Add(time.Hour)}))
 	var mode string
 	require.NoError(t, db.pool.QueryRow(context.Background(), "SHOW synchronous_commit").Scan(&mode))
 	require.Equal(t, "on", mode)
@@ -42,7 +42,7 @@ func TestLaw2ExactlyOnceToTheReader(t *testing.T) {
 	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
 		ctx := context.Background()
 		c := &clock{day.Add(13 * time.Hour)}
-		db := open(t, testConfig(t, pg.URI, c))
+		db := open(t, testConfig(t, pg, c))
 		const series, samples = 30, 200
 		put := func() {
 			for i := range series {
@@ -108,7 +108,7 @@ func TestLaw3AnyOrder(t *testing.T) {
 		t.Logf("seed %d", seed)
 		random := rand.New(rand.NewPCG(seed, 1))
 		c := &clock{day.Add(11 * time.Hour)}
-		cfg := testConfig(t, pg.URI, c)
+		cfg := testConfig(t, pg, c)
 		cfg.Retention = 20 * 24 * time.Hour
 		db := open(t, cfg)
 		want := map[string]map[int64]float64{}
@@ -159,7 +159,7 @@ func TestLaw4Bounded(t *testing.T) {
 	pg := pgtest.New(t)
 	ctx := context.Background()
 	c := &clock{day.Add(time.Hour)}
-	cfg := testConfig(t, pg.URI, c)
+	cfg := testConfig(t, pg, c)
 	cfg.HeadBytes = 16 * 100
 	db := open(t, cfg)
 	var err error
@@ -204,7 +204,7 @@ func TestLaw6AnyPostgreSQL(t *testing.T) {
 		require.NoError(t, pg.Pool(t).QueryRow(ctx, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&super))
 		require.False(t, super, "the tests run as a superuser")
 		c := &clock{day.Add(13 * time.Hour)}
-		cfg := testConfig(t, pg.URI, c)
+		cfg := testConfig(t, pg, c)
 		cfg.Retention = 10 * 24 * time.Hour
 		db := open(t, cfg)
 		for i := range 10 {
@@ -233,7 +233,7 @@ func TestLaw6AnyPostgreSQL(t *testing.T) {
 func TestLaw7FewRelations(t *testing.T) {
 	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
 		ctx := context.Background()
-		db := open(t, testConfig(t, pg.URI, &clock{day.Add(time.Hour)}))
+		db := open(t, testConfig(t, pg, &clock{day.Add(time.Hour)}))
 		relations := func() (n int) {
 			require.NoError(t, pg.Pool(t).QueryRow(ctx, "SELECT count(*) FROM pg_class").Scan(&n))
 			return n
@@ -256,7 +256,7 @@ func TestLaw8ManyAdaptersOneDatabase(t *testing.T) {
 	pg := pgtest.New(t)
 	ctx := context.Background()
 	c := &clock{day.Add(time.Hour)}
-	cfg := testConfig(t, pg.URI, c)
+	cfg := testConfig(t, pg, c)
 	first := open(t, cfg)
 	for i := range 20 {
 		write(t, first, lset("m", i), sample{day.UnixMilli(), float64(i)})
@@ -268,7 +268,7 @@ func TestLaw8ManyAdaptersOneDatabase(t *testing.T) {
 
 	opened := make(chan *DB)
 	go func() {
-		db, err := Open(ctx, testConfig(t, pg.URI, c))
+		db, err := Open(ctx, testConfig(t, pg, c))
 		if err != nil {
 			t.Error(err)
 		}
@@ -307,7 +307,7 @@ func TestLaw8ManyAdaptersOneDatabase(t *testing.T) {
 func TestLaw9TenantsFromTheStart(t *testing.T) {
 	pg := pgtest.New(t)
 	c := &clock{day.Add(time.Hour)}
-	db := open(t, testConfig(t, pg.URI, c))
+	db := open(t, testConfig(t, pg, c))
 	for i, tenant := range []string{"", "a", "b"} {
 		require.NoError(t, tryWrite(db, tenant, lset("m", 0), sample{day.UnixMilli(), float64(i)}))
 	}
@@ -331,7 +331,7 @@ func TestLaw9TenantsFromTheStart(t *testing.T) {
 // TestRestartKeepsIDs: IDs are the catalogue's, and creating a series twice gives one.
 func TestRestartKeepsIDs(t *testing.T) {
 	pg := pgtest.New(t)
-	cfg := testConfig(t, pg.URI, &clock{day.Add(time.Hour)})
+	cfg := testConfig(t, pg, &clock{day.Add(time.Hour)})
 	ids := func(db *DB) map[string]uint64 {
 		out := map[string]uint64{}
 		for i := range 10 {
@@ -355,7 +355,7 @@ func TestRetriesWhileTheDatabaseIsAway(t *testing.T) {
 	server := pgtest.NewServer(t)
 	pg := server.NewDB(t)
 	c := &clock{day.Add(time.Hour)}
-	db := open(t, testConfig(t, pg.URI, c))
+	db := open(t, testConfig(t, pg, c))
 	write(t, db, lset("m", 1), sample{day.UnixMilli(), 1})
 	server.Stop(t)
 	require.Eventually(t, func() bool {
@@ -377,7 +377,7 @@ func TestRetriesWhileTheDatabaseIsAway(t *testing.T) {
 func TestValuesAreKeptBitForBit(t *testing.T) {
 	pg := pgtest.New(t)
 	c := &clock{day.Add(13 * time.Hour)}
-	cfg := testConfig(t, pg.URI, c)
+	cfg := testConfig(t, pg, c)
 	db := open(t, cfg)
 	values := []float64{0, math.Copysign(0, -1), 1, -1, 0.1, math.Inf(1), math.Inf(-1), math.SmallestNonzeroFloat64, math.MaxFloat64,
 		math.Float64frombits(0x7ff0000000000002), math.Float64frombits(0x7ff8000000000001), math.Float64frombits(0xfff123456789abcd), 1e-300, 123456789.125}
@@ -410,7 +410,7 @@ func TestValuesAreKeptBitForBit(t *testing.T) {
 
 func TestNewerSchemaIsRefused(t *testing.T) {
 	pg := pgtest.New(t)
-	cfg := testConfig(t, pg.URI, &clock{day})
+	cfg := testConfig(t, pg, &clock{day})
 	require.NoError(t, open(t, cfg).Close())
 	_, err := pg.Pool(t).Exec(context.Background(), "INSERT INTO _promkeep_migration.applied VALUES (9999, 'from the future')")
 	require.NoError(t, err)
@@ -425,17 +425,17 @@ func TestMissingRightsAreNamed(t *testing.T) {
 	_, err := pg.SuperPool(t).Exec(ctx, "CREATE ROLE guest LOGIN; REVOKE ALL ON DATABASE "+pgx.Identifier{pg.Name}.Sanitize()+" FROM guest")
 	require.NoError(t, err)
 	t.Cleanup(func() { pg.SuperPool(t).Exec(ctx, "DROP ROLE guest") })
-	cfg, err := parse(testConfig(t, pg.URI, &clock{day}))
+	cfg, err := parse(testConfig(t, pg, &clock{day}))
 	require.NoError(t, err)
 	cfg.ConnConfig.User = "guest"
-	_, err = prepare(ctx, cfg, "auto", testConfig(t, pg.URI, &clock{day}).Logger)
+	_, err = prepare(ctx, cfg, "auto", testConfig(t, pg, &clock{day}).Logger)
 	require.ErrorContains(t, err, "GRANT CREATE ON DATABASE")
 }
 
 func TestAnUnreachableDatabaseIsWaitedFor(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 700*time.Millisecond)
 	defer cancel()
-	_, err := Open(ctx, testConfig(t, "postgres://nobody:secret@127.0.0.1:1/none", &clock{day}))
+	_, err := Open(ctx, testConfig(t, &pgtest.DB{URI: "postgres://nobody:secret@127.0.0.1:1/none"}, &clock{day}))
 	require.ErrorContains(t, err, "gave up reaching the database")
 	require.NotContains(t, err.Error(), "secret")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/promkeep/promkeep/schema"
 	"github.com/promkeep/promkeep/storage/pgtest"
 )
 
@@ -28,9 +29,15 @@ func (c *clock) Now() time.Time { return c.now }
 // day is a day that begins a window and a day.
 var day = time.UnixMilli(20_000 * 24 * 3600_000).UTC()
 
-func testConfig(t testing.TB, uri string, c *clock) Config {
+// testConfig is for a database of pgtest. On one without TimescaleDB promkeep must not create it, although it may.
+func testConfig(t testing.TB, pg *pgtest.DB, c *clock) Config {
+	mode := schema.TimescaleDBOff
+	if pg.HasTimescaleDB {
+		mode = schema.TimescaleDBAuto
+	}
 	return Config{
-		URI:           uri,
+		URI:           pg.URI,
+		TimescaleDB:   mode,
 		Logger:        slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Now:           c.Now,
 		NoMaintenance: true,

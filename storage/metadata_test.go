@@ -46,7 +46,7 @@ func knownMetadata(t *testing.T, db *DB, tenant, metric string, limit, perMetric
 func TestMetadataIsKeptPerTenantAndFamily(t *testing.T) {
 	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
 		c := &clock{day.Add(time.Hour)}
-		cfg := testConfig(t, pg.URI, c)
+		cfg := testConfig(t, pg, c)
 		db := open(t, cfg)
 		require.NoError(t, announce(db, "", "b", "first", "a", "help", "b", "first", "c", strings.Repeat("long ", 800)))
 		require.NoError(t, announce(db, "other", "a", "of the other"))
@@ -87,7 +87,7 @@ func rowVersions(t *testing.T, pg *pgtest.DB) (out string) {
 func TestMetadataIsBounded(t *testing.T) {
 	pg := pgtest.New(t)
 	c := &clock{day}
-	cfg := testConfig(t, pg.URI, c)
+	cfg := testConfig(t, pg, c)
 	cfg.Retention = 10 * 24 * time.Hour
 	db := open(t, cfg)
 	require.NoError(t, announce(db, "", "old", "nobody announces it again"))
@@ -109,7 +109,7 @@ func TestMetadataIsBounded(t *testing.T) {
 // TestMetadataWithSamples comes beside samples, is written in the background, and is no reason to refuse them.
 func TestMetadataWithSamples(t *testing.T) {
 	pg := pgtest.New(t)
-	cfg := testConfig(t, pg.URI, &clock{day.Add(time.Hour)})
+	cfg := testConfig(t, pg, &clock{day.Add(time.Hour)})
 	db := open(t, cfg)
 	put := func(help string) {
 		b, err := db.NewBatch(context.Background(), "")

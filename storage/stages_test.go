@@ -17,7 +17,7 @@ func TestOneRightAnswerAfterEachStage(t *testing.T) {
 	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
 		ctx := context.Background()
 		c := &clock{day.Add(10 * time.Hour)}
-		cfg := testConfig(t, pg.URI, c)
+		cfg := testConfig(t, pg, c)
 		db := open(t, cfg)
 		want := map[string]map[int64]float64{}
 		put := func(l labels.Labels, samples ...sample) {

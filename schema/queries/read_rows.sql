@@ -1,5 +1,5 @@
 -- All rows of the series that touch [$3, $4]; $2 is the beginning of the day of $3, since no row crosses a day.
--- One statement, hence one snapshot, taken after the locks: what moves from recent to chunk is seen in exactly one of them.
+-- Behind read_begin.sql: what moves from recent to chunk is seen in exactly one of them.
 SELECT r.series_id, r.start, r."end", r.n, r.version, r.encoding, r.data
 FROM _promkeep.part p JOIN _promkeep.recent r ON r.part = p.id AND r.series_id > p.merged_upto
 WHERE r.series_id = ANY($1::int8[]) AND r.start >= $2 AND r.start <= $4 AND r."end" >= $3

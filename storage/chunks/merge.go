@@ -76,12 +76,8 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 			days = append(days, day)
 		}
 	}
-	if level > 0 {
-		for _, day := range days {
-			if err := s.seam.ensureDay(ctx, day); err != nil {
-				return done, err
-			}
-		}
+	if err := s.room(ctx, epoch, level, days); err != nil {
+		return done, err
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := Fence(ctx, tx, epoch); err != nil {
@@ -126,6 +122,30 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 		return err
 	})
 	return done, err
+}
+
+// room makes the places that rows of the days will go to, and commits. A reader whose snapshot sees the rows must find the
+// place when it plans its query, so the place must have been there before.
+func (s *Store) room(ctx context.Context, epoch int64, level int16, days []int64) error {
+	if level > 0 {
+		for _, day := range days {
+			if err := s.seam.ensureDay(ctx, day); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := Fence(ctx, tx, epoch); err != nil {
+			return err
+		}
+		for _, day := range days {
+			if _, err := openPart(ctx, tx, 1, day); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // readPart reads the rows of the next series of a part, in order of series and version, and says which IDs they are:

@@ -85,7 +85,19 @@ type timescale struct {
 	columnstore bool
 }
 
-func (timescale) ensureDay(context.Context, int64) error { return nil }
+func (t timescale) ensureDay(ctx context.Context, day int64) error {
+	var exists bool
+	if err := t.pool.QueryRow(ctx, schema.TimescaleDBChunkExists, day).Scan(&exists); err != nil || exists {
+		return err
+	}
+	return pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, schema.TimescaleDBChunkCreate, day); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, schema.TimescaleDBChunkEmpty, day)
+		return err
+	})
+}
 
 func (t timescale) dropBefore(ctx context.Context, before int64) (n int, err error) {
 	err = t.pool.QueryRow(ctx, schema.TimescaleDBDropBefore, before).Scan(&n)

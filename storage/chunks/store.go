@@ -120,11 +120,23 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn fun
 	for i, id := range ids {
 		signed[i] = int64(id)
 	}
-	rows, err := s.reads.Query(ctx, schema.ReadRows, signed, floor(mint, Day), mint, maxt)
+	conn, err := s.reads.Acquire(ctx)
 	if err != nil {
 		return err
 	}
-	return each(rows, fn)
+	defer conn.Release()
+	if _, err := conn.Conn().PgConn().Exec(ctx, schema.ReadBegin).ReadAll(); err != nil {
+		return err // a connection in a broken transaction does not go back to the pool
+	}
+	rows, err := conn.Query(ctx, schema.ReadRows, signed, floor(mint, Day), mint, maxt)
+	if err != nil {
+		return err
+	}
+	if err := each(rows, fn); err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, schema.ReadEnd)
+	return err
 }
 
 // ReadSince calls fn for each row that ends at or after t (ms), in no order.

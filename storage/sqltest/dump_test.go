@@ -77,7 +77,7 @@ func TestDumpAndRestore(t *testing.T) {
 		// It goes on: new samples of old and new series are taken, flushed and merged.
 		restored.write(t, "", lset("m", 1), func(b *storage.Batch) { b.Float(s.now.UnixMilli()+1, 0, 43) })
 		restored.write(t, "", lset("m", 2), func(b *storage.Batch) { b.Float(s.now.UnixMilli()+1, 0, 44) })
-		for l, v := range map[string]float64{lset("m", 1).DropMetricName().String(): 43, lset("m", 2).DropMetricName().String(): 44} {
+		for l, v := range map[string]float64{lset("m", 1).MatchLabels(false, "__name__").String(): 43, lset("m", 2).MatchLabels(false, "__name__").String(): 44} {
 			want["defaultm"][l] = append(want["defaultm"][l], sample{s.now.UnixMilli() + 1, v})
 		}
 		restored.flush(t)
