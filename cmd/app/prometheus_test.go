@@ -47,10 +47,10 @@ func prometheus(t *testing.T, config string) string {
 	return base
 }
 
-// TestPrometheusWritesAndPromQLAnswersTheSame: a real Prometheus scrapes a program and promkeep every quarter of a second and
+// TestLaw5ExactlyPromQLAsARealPrometheusAnswers: a real Prometheus scrapes a program and promkeep every quarter of a second and
 // writes to promkeep, one of its targets vanishing on the way, so that there are stale markers. Every query has the same
 // answer from both: while the samples are in the head, when they are flushed, and after a restart.
-func TestPrometheusWritesAndPromQLAnswersTheSame(t *testing.T) {
+func TestLaw5ExactlyPromQLAsARealPrometheusAnswers(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
 	port := freePort(t)
