@@ -34,7 +34,7 @@ func (g *ingest) register(parent *kingpin.CmdClause) string {
 	cmd.Flag("timescaledb", "As promkeep's --db.timescaledb.").Default("off").EnumVar(&g.timescale, "auto", "on", "off")
 	cmd.Flag("dir", "Where data is kept meanwhile; a temporary directory if not given. PostgreSQL must be able to reach it.").StringVar(&g.dir)
 	cmd.Flag("scale", "Share of the full number of series.").Default("1").Float64Var(&g.scale)
-	cmd.Flag("concurrency", "Requests at once.").Default("4").IntVar(&g.concurrency)
+	cmd.Flag("concurrency", "Requests at once.").Default("8").IntVar(&g.concurrency)
 	cmd.Flag("protocol", "Version of remote write. VictoriaMetrics before 1.116 knows 1.0 alone.").Default(string(V1)).EnumVar(&g.protocol, string(V1), string(V2))
 	cmd.Flag("only", "Only the peer of this name. May be repeated.").StringsVar(&g.only)
 	cmd.Flag("no-latency", "Leave out the runs at half of the greatest rate.").BoolVar(&g.noLatency)
