@@ -43,15 +43,14 @@ func (g *ingest) register(parent *kingpin.CmdClause) string {
 
 // result is what one peer did with one load.
 type result struct {
-	peer     string
-	report   Report
-	sending  time.Duration // CPU of the peer while it was sent to
-	after    time.Duration // and until all was flushed and merged
-	peak     Usage
-	rest     int64 // bytes on disk
-	log      int64
-	verified bool
-	half     Report // at half of the rate
+	peer    string
+	report  Report
+	sending time.Duration // CPU of the peer while it was sent to
+	after   time.Duration // and until all was flushed and merged
+	peak    Usage
+	rest    int64 // bytes on disk
+	log     int64
+	half    Report // at half of the rate
 }
 
 func (g *ingest) peers() ([]peer, error) {
