@@ -25,6 +25,7 @@ type ingest struct {
 	protocol             string
 	only                 []string
 	noLatency            bool
+	load                 string
 }
 
 func (g *ingest) register(parent *kingpin.CmdClause) string {
@@ -37,6 +38,7 @@ func (g *ingest) register(parent *kingpin.CmdClause) string {
 	cmd.Flag("concurrency", "Requests at once.").Default("8").IntVar(&g.concurrency)
 	cmd.Flag("protocol", "Version of remote write. VictoriaMetrics before 1.116 knows 1.0 alone.").Default(string(V1)).EnumVar(&g.protocol, string(V1), string(V2))
 	cmd.Flag("only", "Only the peer of this name. May be repeated.").StringsVar(&g.only)
+	cmd.Flag("load", "Which of the loads: an hour of 31,000 series, five minutes of 1,000,000, or both.").Default("both").EnumVar(&g.load, "hour", "million", "both")
 	cmd.Flag("no-latency", "Leave out the runs at half of the greatest rate.").BoolVar(&g.noLatency)
 	return cmd.FullCommand()
 }
@@ -102,15 +104,19 @@ func (g *ingest) run(ctx context.Context, _ *slog.Logger) error {
 	const window = 2 * 3600_000
 	begin := time.Now().UnixMilli()/window*window - window // a window that is over
 	loads := []struct {
+		name  string
 		title string
 		load  Load
 		half  bool
 	}{
-		{"an hour of 15-second samples", Load{Series: max(1, int(31_000*g.scale)), Steps: 240, Interval: 15 * time.Second, Start: begin, Seed: 1}, !g.noLatency},
-		{"five minutes of 15-second samples", Load{Series: max(1, int(1_000_000*g.scale)), Steps: 20, Interval: 15 * time.Second, Start: begin, Seed: 2}, false},
+		{"hour", "an hour of 15-second samples", Load{Series: max(1, int(31_000*g.scale)), Steps: 240, Interval: 15 * time.Second, Start: begin, Seed: 1}, !g.noLatency},
+		{"million", "five minutes of 15-second samples", Load{Series: max(1, int(1_000_000*g.scale)), Steps: 20, Interval: 15 * time.Second, Start: begin, Seed: 2}, false},
 	}
 	note("%d cores, load before: %s", runtime.NumCPU(), machineLoad())
 	for _, l := range loads {
+		if g.load != "both" && g.load != l.name {
+			continue
+		}
 		note("preparing %s series", count(l.load.Series))
 		sender := &Sender{Load: l.load, Protocol: Protocol(g.protocol), Batch: 2000, Concurrency: g.concurrency, Every: int(markEvery / l.load.Interval), values: l.load.Values()}
 		var results []result
