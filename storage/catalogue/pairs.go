@@ -85,18 +85,7 @@ func (c *Catalogue) ensurePairs(ctx context.Context, series []*Series) (map[labe
 	if err != nil {
 		return nil, err
 	}
-	var (
-		id int32
-		l  labels.Label
-	)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, err = pgx.ForEachRow(rows, []any{&id, &l.Name, &l.Value}, func() error {
-		found[l] = id
-		c.pairs.put(id, l)
-		return nil
-	})
-	return found, err
+	return found, c.eachPair(rows, func(id int32, l labels.Label) { found[l] = id })
 }
 
 // resolve returns the label pairs with the IDs.
@@ -119,16 +108,21 @@ func (c *Catalogue) resolve(ctx context.Context, wanted map[int32]struct{}) (map
 	if err != nil {
 		return nil, err
 	}
+	return found, c.eachPair(rows, func(id int32, l labels.Label) { found[id] = l })
+}
+
+// eachPair reads rows of ID, name and value, and keeps them in the cache.
+func (c *Catalogue) eachPair(rows pgx.Rows, fn func(id int32, l labels.Label)) error {
 	var (
 		id int32
 		l  labels.Label
 	)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, err = pgx.ForEachRow(rows, []any{&id, &l.Name, &l.Value}, func() error {
-		found[id] = l
+	_, err := pgx.ForEachRow(rows, []any{&id, &l.Name, &l.Value}, func() error {
+		fn(id, l)
 		c.pairs.put(id, l)
 		return nil
 	})
-	return found, err
+	return err
 }
