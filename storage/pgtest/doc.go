@@ -15,7 +15,8 @@
 // Without an installed PostgreSQL server these tests fail: a test that is skipped where it matters shows nothing.
 //
 // Environment: PROMKEEP_TEST_PG_BIN names directories of further server binaries, separated like PATH;
-// PROMKEEP_TEST_PG18_BIN names one of PostgreSQL 18; .cache/postgres-*/bin below the module's root is looked at too.
+// PROMKEEP_TEST_PG18_BIN names one of PostgreSQL 18; .cache/postgres-*/bin below the module's root, where make
+// deps-newest puts them, is looked at too.
 // PROMKEEP_TEST_PG_LOG=1 writes the servers' logs to standard error. TMPDIR says where the servers' files are; databases
 // are made several times as fast in a memory file system such as /dev/shm, if it has some gigabytes.
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,8 +19,14 @@ import (
 // opTimeout bounds everything this package itself does on a running server.
 const opTimeout = time.Minute
 
-// noTimescale is the reason of skipped tests.
-const noTimescale = "TimescaleDB is not in this server's library directory"
+// The reasons of skipped tests.
+const (
+	noTimescale = "TimescaleDB is not in this server's library directory"
+	noNewest    = "no PostgreSQL 18 here: make deps-newest gets its binaries from npm, or PROMKEEP_TEST_PG18_BIN names them"
+)
+
+// newestMajor is the newest PostgreSQL that promkeep is meant for.
+const newestMajor = 18
 
 // edition is the kind of a database.
 type edition int
@@ -44,12 +51,15 @@ type DB struct {
 }
 
 // Run runs the body as one subtest per kind of database: "postgres-15" and so on for each installed server,
-// "timescaledb", and with AllEditions "timescaledb-apache". Subtests on servers without TimescaleDB are skipped and
-// say so.
+// "timescaledb", and with AllEditions "timescaledb-apache". Subtests on servers without TimescaleDB, and those on the newest
+// PostgreSQL where there is none, are skipped and say so. With -short only one server is used.
 func Run(t *testing.T, body func(t *testing.T, db *DB), opts ...Option) {
 	t.Helper()
 	o := collect(opts)
 	installations := installed(t)
+	if testing.Short() {
+		installations = installations[:1]
+	}
 	withTimescale := 0
 	for _, inst := range installations {
 		t.Run(fmt.Sprintf("postgres-%d", inst.Major), func(t *testing.T) { body(t, sharedDB(t, inst, plain)) })
@@ -66,6 +76,9 @@ func Run(t *testing.T, body func(t *testing.T, db *DB), opts ...Option) {
 		if o.allEditions {
 			t.Run("timescaledb-apache"+suffix, func(t *testing.T) { body(t, sharedDB(t, inst, timescaleApache)) })
 		}
+	}
+	if !testing.Short() && !slices.ContainsFunc(installations, func(i postgres.Installation) bool { return i.Major >= newestMajor }) {
+		t.Run(fmt.Sprintf("postgres-%d", newestMajor), func(t *testing.T) { t.Skip(noNewest) })
 	}
 	if withTimescale == 0 {
 		t.Run("timescaledb", func(t *testing.T) { t.Skip(noTimescale) })
