@@ -36,7 +36,12 @@ var installations = sync.OnceValues(func() ([]postgres.Installation, error) {
 		if err != nil {
 			return nil, err
 		}
-		dirs = append(dirs, cached...)
+		for _, dir := range cached {
+			if dir, err = reachable(dir); err != nil {
+				return nil, fmt.Errorf("copying a server to where its user can get in: %w", err)
+			}
+			dirs = append(dirs, dir)
+		}
 	}
 	list := postgres.FindAll()
 	for _, dir := range dirs {
@@ -112,49 +117,89 @@ func copyTree(from, to string) error {
 
 // tempDir is os.TempDir, unless its path is so private that a server run as another user cannot get in.
 func tempDir() string {
-	dir := os.TempDir()
-	if os.Geteuid() != 0 {
+	if dir := os.TempDir(); !private(dir) {
 		return dir
+	}
+	return "/tmp"
+}
+
+// private tells whether a server, which is run as another user if this is root, cannot get into the directory.
+func private(dir string) bool {
+	if os.Geteuid() != 0 {
+		return false
 	}
 	for at := dir; ; at = filepath.Dir(at) {
 		fi, err := os.Stat(at)
 		if err != nil || fi.Mode().Perm()&0o001 == 0 {
-			return "/tmp"
+			return true
 		}
 		if at == filepath.Dir(at) {
-			return dir
+			return false
 		}
 	}
 }
 
-// templateFor returns a stopped data directory for an installation, making it if no earlier test run has.
-func templateFor(inst postgres.Installation) (string, error) {
-	parent := filepath.Join(tempDir(), prefix+"templates-"+strconv.Itoa(os.Geteuid()))
-	if err := os.Mkdir(parent, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
+// reachable returns the directory of server binaries, or that of a copy of the server if the directory is private.
+func reachable(binDir string) (string, error) {
+	if !private(binDir) {
+		return binDir, nil
 	}
-	fi, err := os.Lstat(parent)
+	inst, err := postgres.Find(binDir)
 	if err != nil {
 		return "", err
 	}
-	if st, ok := fi.Sys().(*syscall.Stat_t); !ok || !fi.IsDir() || int(st.Uid) != os.Geteuid() {
-		return "", fmt.Errorf("%s belongs to somebody else", parent)
+	parent, unlock, err := lockTemplates()
+	if err != nil {
+		return "", err
 	}
+	defer unlock()
+	server := filepath.Join(parent, "server-"+inst.Version)
+	if _, err := os.Stat(server); err != nil {
+		temp := server + ".new"
+		if err := errors.Join(os.RemoveAll(temp), copyTree(filepath.Dir(binDir), temp), os.Chmod(temp, 0o755), os.Rename(temp, server)); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(server, filepath.Base(binDir)), nil
+}
+
+// lockTemplates returns the directory of what test runs share. Until unlock is called it is this test binary's: those of
+// several packages run at once.
+func lockTemplates() (parent string, unlock func(), err error) {
+	parent = filepath.Join(tempDir(), prefix+"templates-"+strconv.Itoa(os.Geteuid()))
+	if err := os.Mkdir(parent, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", nil, err
+	}
+	fi, err := os.Lstat(parent)
+	if err != nil {
+		return "", nil, err
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); !ok || !fi.IsDir() || int(st.Uid) != os.Geteuid() {
+		return "", nil, fmt.Errorf("%s belongs to somebody else", parent)
+	}
+	lock, err := os.OpenFile(filepath.Join(parent, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		lock.Close()
+		return "", nil, err
+	}
+	return parent, func() { lock.Close() }, nil
+}
+
+// templateFor returns a stopped data directory for an installation, making it if no earlier test run has.
+func templateFor(inst postgres.Installation) (string, error) {
 	name, err := templateName(inst)
 	if err != nil {
 		return "", err
 	}
-	template := filepath.Join(parent, name)
-
-	// Test binaries of several packages run at once; one makes the template.
-	lock, err := os.OpenFile(filepath.Join(parent, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	parent, unlock, err := lockTemplates()
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", err
-	}
+	defer unlock()
+	template := filepath.Join(parent, name)
 	if _, err := os.Stat(template); err == nil {
 		return template, nil
 	}
