@@ -138,6 +138,8 @@ var (
 	ReadRecent string
 	//go:embed queries/read_rows.sql
 	ReadRows string
+	//go:embed queries/relations_size.sql
+	RelationsSize string
 	//go:embed queries/segment_drop.sql
 	SegmentDrop string
 	//go:embed queries/segment_lock.sql
@@ -184,10 +186,14 @@ var (
 	TimescaleDBCompressible string
 	//go:embed queries/timescaledb_create.sql
 	TimescaleDBCreate string
+	//go:embed queries/timescaledb_days.sql
+	TimescaleDBDays string
 	//go:embed queries/timescaledb_drop_before.sql
 	TimescaleDBDropBefore string
 	//go:embed queries/timescaledb_license.sql
 	TimescaleDBLicense string
+	//go:embed queries/timescaledb_size.sql
+	TimescaleDBSize string
 	//go:embed queries/youngest.sql
 	Youngest string
 )

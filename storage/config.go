@@ -18,6 +18,7 @@ type Config struct {
 	TimescaleDB schema.TimescaleDBMode
 
 	Retention     time.Duration // samples older than this are dropped in whole days; 90 d
+	RetentionSize int64         // bytes on disk above which the oldest days are dropped; 0 is no bound
 	FlushInterval time.Duration // how long samples wait in the log; 10 min
 	CacheWindow   time.Duration // how much of the past is kept in memory; 2 h
 	CacheBytes    int64         // bound of the packed rows kept in memory; 1 GiB

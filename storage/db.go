@@ -37,6 +37,8 @@ type DB struct {
 	metrics   *metrics
 
 	youngest   atomic.Int64 // ms, the youngest sample ever taken; 0 if there is none
+	size       atomic.Int64 // bytes on disk, as last measured
+	oversize   bool         // the store is larger than it may be; guarded by flushMu
 	flushMu    sync.Mutex   // one flush or maintenance step at a time
 	flushNow   chan struct{}
 	stop       context.CancelFunc

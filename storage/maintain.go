@@ -79,6 +79,32 @@ func (db *DB) Maintain(ctx context.Context) error {
 		db.cfg.Logger.Info("dropped days past the retention", "days", dropped)
 		db.metrics.daysDropped.Add(float64(dropped))
 	}
+	return db.retainSize(ctx, now)
+}
+
+// retainSize measures what the store takes on disk, and drops the oldest days if it is too much; never one that is still
+// being gathered.
+func (db *DB) retainSize(ctx context.Context, now time.Time) error {
+	limit := db.cfg.RetentionSize
+	if limit <= 0 {
+		limit = math.MaxInt64
+	}
+	dropped, bytes, err := db.chunks.RetainSize(ctx, limit, now.Add(-db.chunks.LateAfter).UnixMilli())
+	db.metrics.daysDroppedForSize.Add(float64(dropped))
+	if err != nil {
+		return err
+	}
+	db.size.Store(bytes)
+	if dropped > 0 {
+		db.cfg.Logger.Info("dropped the oldest days, for the store was too large", "days", dropped, "limit_bytes", limit, "bytes", bytes)
+	}
+	if over := bytes > limit; over != db.oversize {
+		db.oversize = over
+		if over {
+			db.cfg.Logger.Warn("the store is larger than --storage.retention.size, and no day is left that could be dropped",
+				"limit_bytes", limit, "bytes", bytes)
+		}
+	}
 	return nil
 }
 

@@ -29,6 +29,8 @@ type metrics struct {
 	mergeRows     *prometheus.CounterVec
 	corruptRows   prometheus.Counter
 	daysDropped   prometheus.Counter
+
+	daysDroppedForSize prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
@@ -68,7 +70,12 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 	m.mergeRows.WithLabelValues("out")
 	m.corruptRows = counter("promkeep_corrupt_rows_total", "Packed rows that could not be decoded, each time one was met.")
 	m.daysDropped = counter("promkeep_retention_days_dropped_total", "Day ranges dropped by the retention.")
+	m.daysDroppedForSize = counter("promkeep_retention_size_days_dropped_total", "Day ranges dropped because the store was larger than --storage.retention.size.")
 	m.all = append(m.all, m.lastFlush, m.mergeRows)
+
+	gauge("promkeep_storage_size_bytes", "What all of promkeep's relations take on disk, as last measured.", func() float64 { return float64(db.size.Load()) })
+	gauge("promkeep_retention_limit_bytes", "--storage.retention.size; 0 is no limit.", func() float64 { return float64(db.cfg.RetentionSize) })
+	gauge("promkeep_retention_limit_seconds", "--storage.retention.time.", func() float64 { return db.cfg.Retention.Seconds() })
 
 	gauge("promkeep_head_series", "Series in memory.", func() float64 { return float64(db.head.Len()) })
 	gauge("promkeep_head_unflushed_bytes", "About the memory of samples that wait for a flush.", func() float64 { return float64(db.head.UnflushedBytes()) })

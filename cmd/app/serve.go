@@ -35,6 +35,7 @@ type serve struct {
 	web *web.FlagConfig
 
 	retention     model.Duration
+	retentionSize units.Base2Bytes
 	flushInterval model.Duration
 	cacheWindow   model.Duration
 	cacheSize     units.Base2Bytes
@@ -55,6 +56,7 @@ func newServe(a *kingpin.Application) *serve {
 	s.db.register(cmd)
 	cmd.Flag("db.max-connections", "Connections to the database, beside the one that writes the log.").Default("10").Int32Var(&s.connections)
 	cmd.Flag("storage.retention.time", "How long samples are kept; whole days are dropped.").Default("90d").SetValue(&s.retention)
+	cmd.Flag("storage.retention.size", "How large all of promkeep's tables and indexes may get on disk; the oldest days are dropped first. 0 is no limit. Units are powers of two: B, KB, MB, GB, TB, PB, EB.").Default("0").BytesVar(&s.retentionSize)
 	cmd.Flag("storage.flush-interval", "How long samples stay in the log before they are packed into rows, and so how old what SQL sees may be.").Default("10m").SetValue(&s.flushInterval)
 	cmd.Flag("storage.head.cache-window", "How much of the past is kept in memory for queries.").Default("2h").SetValue(&s.cacheWindow)
 	cmd.Flag("storage.head.cache-size", "Bound of the packed rows kept in memory.").Default("1GiB").BytesVar(&s.cacheSize)
@@ -128,6 +130,7 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, dr
 		URI:           uri.Value,
 		TimescaleDB:   s.db.mode(),
 		Retention:     time.Duration(s.retention),
+		RetentionSize: int64(s.retentionSize),
 		FlushInterval: time.Duration(s.flushInterval),
 		CacheWindow:   time.Duration(s.cacheWindow),
 		CacheBytes:    int64(s.cacheSize),
@@ -151,7 +154,7 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, dr
 	if err != nil {
 		return err
 	}
-	query, err := s.query.handler(db, s.flags, s.retention.String(), logger, registry)
+	query, err := s.query.handler(db, s.flags, s.retained(), logger, registry)
 	if err != nil {
 		return err
 	}
@@ -166,6 +169,14 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, dr
 	}
 	drain()
 	return err
+}
+
+// retained says in Prometheus' words how long samples are kept.
+func (s *serve) retained() string {
+	if s.retentionSize > 0 {
+		return s.retention.String() + " or " + s.retentionSize.String()
+	}
+	return s.retention.String()
 }
 
 func stopPostgres(server *postgres.Server, logger *slog.Logger) {

@@ -15,6 +15,8 @@ import (
 type seam interface {
 	// ensureDay creates the range of the day that begins at day (ms), if need be.
 	ensureDay(ctx context.Context, day int64) error
+	// days returns the beginnings (ms) of all ranges, oldest first.
+	days(ctx context.Context) ([]int64, error)
 	// dropBefore drops all ranges that end at or before t (ms).
 	dropBefore(ctx context.Context, t int64) (int, error)
 	// compressBefore compresses all ranges that end at or before t (ms) and are not compressed.

@@ -133,6 +133,7 @@ annotations:
   "db.timescaledb" $v.database.timescaledb
   "db.max-connections" $v.database.maxConnections
   "storage.retention.time" $v.retention
+  "storage.retention.size" $v.retentionSize
   "storage.flush-interval" $v.storage.flushInterval
   "storage.max-future" $v.storage.maxFuture
   "storage.head.cache-window" $v.storage.head.cacheWindow
