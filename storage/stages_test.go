@@ -116,3 +116,10 @@ func countRows(t *testing.T, pg *pgtest.DB, table string) (n int) {
 	require.NoError(t, pg.Pool(t).QueryRow(context.Background(), "SELECT count(*) FROM "+table).Scan(&n))
 	return n
 }
+
+// countPacked counts the packed rows in the bundles of a table.
+func countPacked(t *testing.T, pg *pgtest.DB, table string) (n int) {
+	t.Helper()
+	require.NoError(t, pg.Pool(t).QueryRow(context.Background(), "SELECT coalesce(sum(members), 0) FROM "+table).Scan(&n))
+	return n
+}

@@ -1,9 +1,15 @@
--- All rows of the series that touch [$3, $4]; $2 is the beginning of the day of $3, since no row crosses a day.
+-- All rows that touch [$5, $6] and hold some of the series $1, in order; $2 and $3 are the first and the last of each metric.
+-- $4 is the beginning of the day of $5, since no row of chunk crosses a day. width_bucket counts in halves how many of $1 are not above a number.
+-- Of the row's series those up to the last column do not count.
 -- Behind read_begin.sql: what moves from recent to chunk is seen in exactly one of them.
-SELECT r.series_id, r.start, r."end", r.n, r.version, r.encoding, r.data
-FROM _promkeep.part p JOIN _promkeep.recent r ON r.part = p.id AND r.series_id > p.merged_upto
-WHERE r.series_id = ANY($1::int8[]) AND r.start >= $2 AND r.start <= $4 AND r."end" >= $3
+SELECT r.series_id, r.start, r."end", r.n, r.version, r.encoding, r.data, p.merged_upto
+FROM unnest($2::int8[], $3::int8[]) AS m (first, last)
+JOIN _promkeep.recent r ON r.series_id >= m.first >> 37 << 37 AND r.series_id <= m.last AND r.series_id + r.span >= m.first
+JOIN _promkeep.part p ON r.part = p.id AND r.series_id + r.span > p.merged_upto
+WHERE width_bucket(r.series_id + r.span, $1::int8[]) > width_bucket(r.series_id - 1, $1::int8[]) AND r.start <= $6 AND r."end" >= $5
 UNION ALL
-SELECT c.series_id, c.start, c."end", c.n, c.version, c.encoding, c.data
-FROM _promkeep.chunk c
-WHERE c.series_id = ANY($1::int8[]) AND c.start >= $2 AND c.start <= $4 AND c."end" >= $3
+SELECT c.series_id, c.start, c."end", c.n, c.version, c.encoding, c.data, -1
+FROM unnest($2::int8[], $3::int8[]) AS m (first, last)
+JOIN _promkeep.chunk c ON c.series_id >= m.first >> 37 << 37 AND c.series_id <= m.last AND c.series_id + c.span >= m.first
+WHERE width_bucket(c.series_id + c.span, $1::int8[]) > width_bucket(c.series_id - 1, $1::int8[])
+  AND c.start >= $4 AND c.start <= $6 AND c."end" >= $5

@@ -25,10 +25,10 @@ func (a *arena) copy(b []byte) []byte {
 	return out
 }
 
-// decodeRow reads (series_id, start, "end", n, version, encoding, data) in PostgreSQL's binary format.
-func decodeRow(v [][]byte, a *arena) (Row, error) {
-	if len(v) != 7 || len(v[0]) != 8 || len(v[1]) != 8 || len(v[2]) != 8 || len(v[3]) != 4 || len(v[4]) != 4 || len(v[5]) != 2 {
-		return Row{}, errors.New("chunks: a row of an unexpected shape")
+// decodeRow reads (series_id, start, "end", n, version, encoding, data, above) in PostgreSQL's binary format. Data is v's.
+func decodeRow(v [][]byte) (r Row, above int64, err error) {
+	if len(v) != 8 || len(v[0]) != 8 || len(v[1]) != 8 || len(v[2]) != 8 || len(v[3]) != 4 || len(v[4]) != 4 || len(v[5]) != 2 || len(v[7]) != 8 {
+		return Row{}, 0, errors.New("chunks: a row of an unexpected shape")
 	}
 	return Row{
 		SeriesID: binary.BigEndian.Uint64(v[0]),
@@ -37,16 +37,17 @@ func decodeRow(v [][]byte, a *arena) (Row, error) {
 		N:        int32(binary.BigEndian.Uint32(v[3])),
 		Version:  int32(binary.BigEndian.Uint32(v[4])),
 		Encoding: codec.Encoding(binary.BigEndian.Uint16(v[5])),
-		Data:     a.copy(v[6]),
-	}, nil
+		Data:     v[6],
+	}, int64(binary.BigEndian.Uint64(v[7])), nil
 }
 
 // copyHeader begins a stream in the binary format of COPY.
 const copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
-// appendCopyRow appends a tuple; part goes first unless it is negative.
-func appendCopyRow(b []byte, part int32, r Row) []byte {
-	fields := uint16(7)
+// appendTuple appends a row of a table, of series IDs from r's up to span more, with the packed rows of a number of members;
+// part goes first unless it is negative. Data is what data appends.
+func appendTuple(b []byte, part int32, r Row, span int64, members int32, data func([]byte) []byte) []byte {
+	fields := uint16(9)
 	if part >= 0 {
 		fields++
 	}
@@ -55,14 +56,19 @@ func appendCopyRow(b []byte, part int32, r Row) []byte {
 		b = appendInt4(b, part)
 	}
 	b = appendInt8(b, int64(r.SeriesID))
+	b = appendInt8(b, span)
 	b = appendInt8(b, r.Start)
 	b = appendInt8(b, r.End)
 	b = appendInt4(b, r.N)
+	b = appendInt4(b, members)
 	b = appendInt4(b, r.Version)
 	b = binary.BigEndian.AppendUint32(b, 2)
 	b = binary.BigEndian.AppendUint16(b, uint16(r.Encoding))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(r.Data)))
-	return append(b, r.Data...)
+	b = binary.BigEndian.AppendUint32(b, 0)
+	from := len(b)
+	b = data(b)
+	binary.BigEndian.PutUint32(b[from-4:], uint32(len(b)-from))
+	return b
 }
 
 func appendInt4(b []byte, v int32) []byte {
@@ -75,5 +81,8 @@ func appendInt8(b []byte, v int64) []byte {
 
 // String names the row for logs and errors.
 func (r Row) String() string {
+	if r.Encoding == EncodingBundle {
+		return fmt.Sprintf("bundle of series from %d on, %d to %d ms, %d samples", r.SeriesID, r.Start, r.End, r.N)
+	}
 	return fmt.Sprintf("row of series %d, %d to %d ms, %d samples", r.SeriesID, r.Start, r.End, r.N)
 }

@@ -14,8 +14,31 @@ import (
 	"github.com/promkeep/promkeep/storage/series"
 )
 
-// mergeRows is about how many rows one step of a merge reads.
-const mergeRows = 50_000
+// A step of a merge reads about mergeBytes; the first step of a part reads firstRows rows of the table, to see how large they are.
+const (
+	mergeBytes = 6 << 20
+	firstRows  = 64
+	maxRows    = 50_000
+)
+
+// steps remembers how many rows of the table a step of a part should read.
+type steps struct {
+	part  int32
+	limit int
+}
+
+func (s *steps) of(part int32) int {
+	if s.part != part || s.limit == 0 {
+		s.part, s.limit = part, firstRows
+	}
+	return s.limit
+}
+
+func (s *steps) read(rows, bytes int) {
+	if rows > 0 {
+		s.limit = min(max(firstRows, mergeBytes/(bytes/rows+1)), 8*s.limit, maxRows)
+	}
+}
 
 // Merged says what a step of a merge did.
 type Merged struct {
@@ -49,9 +72,7 @@ func (s *Store) Merge(ctx context.Context, epoch int64) (Merged, error) {
 }
 
 func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level int16) (done Merged, err error) {
-	var days []int64
-	var out []Row
-	from, upto, in, err := s.readPart(ctx, part)
+	in, err := s.readPart(ctx, part)
 	if err != nil {
 		return done, err
 	}
@@ -59,22 +80,31 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 	if level > 0 {
 		width = Day
 	}
-	for rest := in; len(rest) > 0; {
+	var out []Row
+	var times timesOf
+	for rest := in.rows; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].SeriesID == rest[0].SeriesID {
 			n++
 		}
-		merged, err := s.mergeSeries(rest[:n], width)
+		merged, err := s.mergeSeries(rest[:n], width, &times)
 		if err != nil {
 			return done, err
 		}
 		out = append(out, merged...)
 		rest = rest[n:]
 	}
-	for _, r := range out {
+	var days []int64
+	place := func(r Row) {
 		if day := floor(r.Start, Day); !slices.Contains(days, day) {
 			days = append(days, day)
 		}
+	}
+	for _, r := range out {
+		place(r)
+	}
+	for _, r := range in.broken {
+		place(r.Row)
 	}
 	if err := s.room(ctx, epoch, level, days); err != nil {
 		return done, err
@@ -87,7 +117,7 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 		if err := tx.QueryRow(ctx, schema.PartUpto, part).Scan(&found); err != nil {
 			return err
 		}
-		if found != from {
+		if found != in.from {
 			return ErrFenced
 		}
 		parts := map[int64]int32{}
@@ -100,14 +130,21 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 				}
 			}
 		}
-		if len(out) > 0 {
+		to := func(r Row) int32 {
+			if level > 0 {
+				return -1
+			}
+			return parts[floor(r.Start, Day)]
+		}
+		if len(out)+len(in.broken) > 0 {
 			w, err := stream(ctx, tx, sql, func(w *Writer) error {
 				for _, r := range out {
-					to := int32(-1)
-					if level == 0 {
-						to = parts[floor(r.Start, Day)]
+					if err := w.Write(to(r), r); err != nil {
+						return err
 					}
-					if err := w.Write(to, r); err != nil {
+				}
+				for _, r := range in.broken {
+					if err := w.writeRaw(to(r.Row), r.Row, r.span); err != nil {
 						return err
 					}
 				}
@@ -116,9 +153,9 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 			if err != nil {
 				return err
 			}
-			done = Merged{Rows: int64(len(in)), RowsOut: w.Rows, Samples: w.Samples, Bytes: w.Bytes}
+			done = Merged{Rows: int64(len(in.rows)), RowsOut: w.Rows, Samples: w.Samples, Bytes: w.Bytes}
 		}
-		_, err := tx.Exec(ctx, schema.PartAdvance, part, upto)
+		_, err := tx.Exec(ctx, schema.PartAdvance, part, in.upto)
 		return err
 	})
 	return done, err
@@ -148,38 +185,78 @@ func (s *Store) room(ctx context.Context, epoch int64, level int16, days []int64
 	})
 }
 
-// readPart reads the rows of the next series of a part, in order of series and version, and says which IDs they are:
-// above from, up to upto.
-func (s *Store) readPart(ctx context.Context, part int32) (from, upto int64, out []Row, err error) {
-	if err := s.pool.QueryRow(ctx, schema.PartUpto, part).Scan(&from); err != nil {
-		return 0, 0, nil, err
+// next is what a step of a merge reads: all rows of the series with IDs above from, up to upto, in order of series and version.
+type next struct {
+	from, upto int64
+	rows       []Row
+	broken     []wide // bundles that cannot be read, kept as they are: somebody may still repair them
+}
+
+// wide is a row of a table that holds series up to span more than its ID.
+type wide struct {
+	Row
+	span int64
+}
+
+func (s *Store) readPart(ctx context.Context, part int32) (n next, err error) {
+	if err := s.pool.QueryRow(ctx, schema.PartUpto, part).Scan(&n.from); err != nil {
+		return n, err
 	}
-	for limit := mergeRows; ; limit *= 2 {
-		rows, err := s.pool.Query(ctx, schema.Expand(schema.PartRows, "part", int64(part)), from, limit)
+	for limit := s.steps.of(part); ; limit *= 2 {
+		n.upto, n.rows, n.broken = math.MaxInt64, nil, nil
+		rows, err := s.pool.Query(ctx, schema.Expand(schema.PartRows, "part", int64(part)), n.from, limit)
 		if err != nil {
-			return 0, 0, nil, err
+			return n, err
 		}
-		out = out[:0]
-		if err := each(rows, func(r Row) error { out = append(out, r); return nil }); err != nil {
-			return 0, 0, nil, err
+		var found []wide
+		bytes := 0
+		err = each(rows, func(r Row, span int64) error {
+			r.Data = slices.Clone(r.Data)
+			bytes += len(r.Data)
+			found = append(found, wide{r, span})
+			return nil
+		})
+		if err != nil {
+			return n, err
 		}
-		if len(out) < limit {
-			return from, math.MaxInt64, out, nil
+		if len(found) == limit {
+			// More rows of the last ones' series may follow.
+			n.upto = int64(found[len(found)-1].SeriesID) - 1
+			if n.upto <= n.from {
+				continue
+			}
 		}
-		// The last series may be cut.
-		last := out[len(out)-1].SeriesID
-		n := len(out)
-		for n > 0 && out[n-1].SeriesID == last {
-			n--
-		}
-		if n > 0 {
-			return from, int64(out[n-1].SeriesID), out[:n], nil
-		}
+		s.steps.read(len(found), bytes)
+		return n, s.unpack(&n, found)
 	}
 }
 
+// unpack takes those rows out of bundles whose turn it is.
+func (s *Store) unpack(n *next, found []wide) error {
+	for _, b := range found {
+		err := s.unbundle(b.Row, func(r Row) error {
+			if id := int64(r.SeriesID); id > n.from && id <= n.upto {
+				n.rows = append(n.rows, r)
+			}
+			return nil
+		})
+		var bad *RowError
+		if errors.As(err, &bad) {
+			if id := int64(b.SeriesID); id > n.from && id <= n.upto {
+				n.broken = append(n.broken, b)
+			}
+		} else if err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(n.rows, func(a, b Row) int {
+		return cmp.Or(cmp.Compare(a.SeriesID, b.SeriesID), cmp.Compare(a.Version, b.Version))
+	})
+	return nil
+}
+
 // mergeSeries merges the rows of one series, in order of version, to one row per window and encoding.
-func (s *Store) mergeSeries(rows []Row, width int64) ([]Row, error) {
+func (s *Store) mergeSeries(rows []Row, width int64, times *timesOf) ([]Row, error) {
 	if len(rows) == 1 {
 		return rows, nil
 	}
@@ -198,7 +275,7 @@ func (s *Store) mergeSeries(rows []Row, width int64) ([]Row, error) {
 		if n == 1 {
 			out = append(out, rows[0])
 		} else {
-			merged, err := s.mergeWindow(rows[:n])
+			merged, err := s.mergeWindow(rows[:n], times)
 			if err != nil {
 				return nil, err
 			}
@@ -209,7 +286,7 @@ func (s *Store) mergeSeries(rows []Row, width int64) ([]Row, error) {
 	return out, nil
 }
 
-func (s *Store) mergeWindow(rows []Row) ([]Row, error) {
+func (s *Store) mergeWindow(rows []Row, times *timesOf) ([]Row, error) {
 	set := sets.Get().(*series.Set)
 	defer sets.Put(set)
 	version := int32(0)
@@ -233,7 +310,7 @@ func (s *Store) mergeWindow(rows []Row) ([]Row, error) {
 		broken = append(broken, bad.Row)
 		good = slices.DeleteFunc(good, func(r Clipped) bool { return &r.Data[0] == &bad.Row.Data[0] })
 	}
-	out, err := Encode(rows[0].SeriesID, version, set)
+	out, err := encode(rows[0].SeriesID, version, set, times)
 	return append(out, broken...), err
 }
 

@@ -29,7 +29,7 @@ func load(set *series.Set, rows []Clipped, more []series.Run, keepResets bool) e
 	slices.SortFunc(rows, func(a, b Clipped) int { return cmp.Compare(a.Start, b.Start) })
 	if inOrder(rows, more) {
 		for _, r := range rows {
-			if err := set.DecodeRange(r.Data, r.Mint, r.Maxt); err != nil {
+			if err := r.decodeRange(&set.Columns, r.Mint, r.Maxt); err != nil {
 				return &RowError{r.Row, err}
 			}
 		}
@@ -88,7 +88,7 @@ func decode(r Row, mint, maxt int64, keepResets bool) (series.Run, error) {
 	switch r.Encoding {
 	case codec.EncodingFloat:
 		var c codec.Columns
-		if err := c.DecodeRange(r.Data, mint, maxt); err != nil {
+		if err := r.decodeRange(&c, mint, maxt); err != nil {
 			return run, err
 		}
 		run.T, run.V = c.T, c.V
@@ -121,6 +121,11 @@ func decode(r Row, mint, maxt int64, keepResets bool) (series.Run, error) {
 
 // Encode packs the samples of one series into rows: floats, integer histograms and float histograms each into their own.
 func Encode(id uint64, version int32, set *series.Set) ([]Row, error) {
+	return encode(id, version, set, nil)
+}
+
+// encode lets rows of floats share their timestamps, if it is told with which.
+func encode(id uint64, version int32, set *series.Set, times *timesOf) ([]Row, error) {
 	var out []Row
 	for t, v, st := set.T, set.V, set.ST; len(t) > 0; {
 		n := min(len(t), codec.MaxSamples)
@@ -128,6 +133,12 @@ func Encode(id uint64, version int32, set *series.Set) ([]Row, error) {
 		if len(st) > 0 {
 			r.Data = codec.Append(nil, t[:n], v[:n], st[:n])
 			st = st[n:]
+		} else if times != nil {
+			column := t[:n]
+			if r.Times = times.shared(column); r.Times != nil {
+				column = numbers(n)
+			}
+			r.Data = codec.Append(nil, column, v[:n], nil)
 		} else {
 			r.Data = codec.Append(nil, t[:n], v[:n], nil)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,6 +29,7 @@ type Row struct {
 	Version    int32 // of the flush; of two rows with the same timestamp the one of the higher version counts
 	Encoding   codec.Encoding
 	Data       []byte
+	Times      *Times // the timestamps, if Data has none
 }
 
 // ErrFenced means that another leader has taken over: nothing was changed.
@@ -39,6 +41,7 @@ type Store struct {
 	reads  *pgxpool.Pool // for queries, so that they cannot take the connections of flush and merge
 	seam   seam
 	logger *slog.Logger
+	steps  steps // of the leader's merges
 
 	// LateAfter is how long after the end of a day its rows of level 1 go on being gathered before they are merged.
 	LateAfter time.Duration
@@ -114,11 +117,17 @@ func (s *Store) Seal(ctx context.Context, epoch int64, now time.Time) error {
 }
 
 // Read calls fn for each row of the series that has samples in [mint, maxt] (ms), in no order; Data is fn's to keep. All
-// rows come from one snapshot.
+// rows come from one snapshot. It sorts ids. A *RowError tells of a bundle that cannot be read.
 func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn func(Row) error) error {
+	slices.Sort(ids)
 	signed := make([]int64, len(ids))
+	var first, last []int64 // by metric
 	for i, id := range ids {
 		signed[i] = int64(id)
+		if i == 0 || id>>metricShift != ids[i-1]>>metricShift {
+			first, last = append(first, signed[i]), append(last, signed[i])
+		}
+		last[len(last)-1] = signed[i]
 	}
 	conn, err := s.reads.Acquire(ctx)
 	if err != nil {
@@ -128,35 +137,81 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn fun
 	if _, err := conn.Conn().PgConn().Exec(ctx, schema.ReadBegin).ReadAll(); err != nil {
 		return err // a connection in a broken transaction does not go back to the pool
 	}
-	rows, err := conn.Query(ctx, schema.ReadRows, signed, floor(mint, Day), mint, maxt)
+	rows, err := conn.Query(ctx, schema.ReadRows, signed, first, last, floor(mint, Day), mint, maxt)
 	if err != nil {
 		return err
 	}
-	if err := each(rows, fn); err != nil {
+	var a arena
+	err = each(rows, func(r Row, above int64) error {
+		at := 0 // in ids
+		return s.unbundle(r, func(m Row) error {
+			if m.End < mint || m.Start > maxt || int64(m.SeriesID) <= above {
+				return nil
+			}
+			n, found := slices.BinarySearch(ids[at:], m.SeriesID)
+			at += n
+			if !found {
+				return nil
+			}
+			m.Data = a.copy(m.Data)
+			if m.Times != nil && !m.Times.own {
+				m.Times.row, m.Times.own = a.copy(m.Times.row), true
+			}
+			return fn(m)
+		})
+	})
+	if err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, schema.ReadEnd)
 	return err
 }
 
-// ReadSince calls fn for each row that ends at or after t (ms), in no order.
+// ReadSince calls fn for each row that ends at or after t (ms), in no order; Data is fn's to keep. The rows have timestamps of their own.
 func (s *Store) ReadSince(ctx context.Context, t int64, fn func(Row) error) error {
 	rows, err := s.pool.Query(ctx, schema.ReadRecent, t, floor(t, Day))
 	if err != nil {
 		return err
 	}
-	return each(rows, fn)
+	var a arena
+	return each(rows, func(r Row, above int64) error {
+		return s.unbundle(r, func(m Row) (err error) {
+			if m.End < t || int64(m.SeriesID) <= above {
+				return nil
+			}
+			if m.Times != nil {
+				m, err = m.Alone()
+			} else {
+				m.Data = a.copy(m.Data)
+			}
+			if err != nil {
+				return err
+			}
+			return fn(m)
+		})
+	})
 }
 
-func each(rows pgx.Rows, fn func(Row) error) error {
+// unbundle calls fn for the packed rows of a row, and tells OnCorrupt of a bundle that cannot be read.
+func (s *Store) unbundle(r Row, fn func(Row) error) error {
+	err := unbundle(r, fn)
+	var bad *RowError
+	if errors.As(err, &bad) {
+		s.OnCorrupt(bad.Row, bad.Err)
+	}
+	return err
+}
+
+// each calls fn for each row of a table, and the series ID up to which its part does not count any more. The row's Data is valid until
+// fn returns.
+func each(rows pgx.Rows, fn func(r Row, above int64) error) error {
 	defer rows.Close()
-	var a arena
 	for rows.Next() {
-		r, err := decodeRow(rows.RawValues(), &a)
+		r, above, err := decodeRow(rows.RawValues())
 		if err != nil {
 			return err
 		}
-		if err := fn(r); err != nil {
+		if err := fn(r, above); err != nil {
 			return err
 		}
 	}

@@ -9,11 +9,12 @@ import (
 	"github.com/promkeep/promkeep/schema"
 )
 
-// Writer streams rows into a table. Rows are best written in order of series IDs.
+// Writer streams rows into a table, in bundles. Rows should come in order of series IDs.
 type Writer struct {
-	buf  []byte
-	pipe *io.PipeWriter
-	done chan error
+	buf     []byte
+	pipe    *io.PipeWriter
+	done    chan error
+	bundles map[int32]*bundle // by part
 
 	Rows, Samples, Bytes int64 // written so far; bytes of row data
 }
@@ -27,13 +28,18 @@ func WriteRecent(ctx context.Context, tx pgx.Tx, part int32, fn func(*Writer) er
 
 func stream(ctx context.Context, tx pgx.Tx, sql string, fn func(*Writer) error) (*Writer, error) {
 	r, pipe := io.Pipe()
-	w := &Writer{pipe: pipe, done: make(chan error, 1), buf: append(make([]byte, 0, writerBuffer+4096), copyHeader...)}
+	w := &Writer{pipe: pipe, done: make(chan error, 1), bundles: map[int32]*bundle{}, buf: append(make([]byte, 0, writerBuffer+4096), copyHeader...)}
 	go func() {
 		_, err := tx.Conn().PgConn().CopyFrom(ctx, r, sql)
 		r.CloseWithError(errStopped(err))
 		w.done <- err
 	}()
 	err := fn(w)
+	for part, b := range w.bundles {
+		if err == nil {
+			err = w.close(part, b)
+		}
+	}
 	if err == nil {
 		w.buf = append(w.buf, 0xff, 0xff)
 		err = w.flush()
@@ -52,12 +58,49 @@ func errStopped(err error) error {
 	return err
 }
 
-// Write adds a row to the part with the ID, or to the long-term store if part is negative. It keeps nothing of r.
+// Write adds a row to the part with the ID, or to the long-term store if part is negative. r.Data must stay as it is until the
+// Writer is done.
 func (w *Writer) Write(part int32, r Row) error {
-	w.buf = appendCopyRow(w.buf, part, r)
 	w.Rows++
 	w.Samples += int64(r.N)
 	w.Bytes += int64(len(r.Data))
+	b := w.bundles[part]
+	if b == nil {
+		b = &bundle{}
+		w.bundles[part] = b
+	}
+	if !b.fits(r) || part < 0 && len(b.rows) > 0 && floor(r.Start, Day) != floor(b.start, Day) {
+		if err := w.close(part, b); err != nil {
+			return err
+		}
+	}
+	b.add(r)
+	return nil
+}
+
+// writeRaw adds a row of a table as it is: IDs of its series go from r's up to span more.
+func (w *Writer) writeRaw(part int32, r Row, span int64) error {
+	w.buf = appendTuple(w.buf, part, r, span, 1, func(b []byte) []byte { return append(b, r.Data...) })
+	return w.written()
+}
+
+// close writes what a bundle has gathered.
+func (w *Writer) close(part int32, b *bundle) error {
+	if len(b.rows) == 0 {
+		return nil
+	}
+	first, last := b.rows[0], b.rows[len(b.rows)-1]
+	if len(b.rows) == 1 && first.Times == nil {
+		w.buf = appendTuple(w.buf, part, first, 0, 1, func(out []byte) []byte { return append(out, first.Data...) })
+	} else {
+		head := Row{SeriesID: first.SeriesID, Start: b.start, End: b.end, N: b.n, Version: b.version, Encoding: EncodingBundle}
+		w.buf = appendTuple(w.buf, part, head, int64(last.SeriesID-first.SeriesID), int32(len(b.rows)), b.appendTo)
+	}
+	b.reset()
+	return w.written()
+}
+
+func (w *Writer) written() error {
 	if len(w.buf) < writerBuffer {
 		return nil
 	}

@@ -341,10 +341,16 @@ func TestDamagedRowsAreNamed(t *testing.T) {
 	s.flush(t)
 	pool := s.pg.Pool(t)
 	id := one(t, pool, `SELECT series_id FROM promkeep.series WHERE labels ->> 'i' = '1'`)
-	s.exec(t, `UPDATE _promkeep.recent SET data = substr(data, 1, 20) WHERE series_id = $1::text::int8`, id)
+	require.Equal(t, "2", one(t, pool, `SELECT members FROM _promkeep.recent`), "both in one bundle, this series last")
+	s.exec(t, `UPDATE _promkeep.recent SET data = overlay(data PLACING decode(repeat('ff', 100), 'hex') FROM octet_length(data) - 99)`)
 	_, err := pool.Exec(t.Context(), "SELECT * FROM promkeep.samples('m')")
 	require.ErrorContains(t, err, "series "+id+" cannot be read")
 	require.Equal(t, "100", one(t, pool, `SELECT count(*) FROM promkeep.samples('m', '{"i": "0"}')`), "the others can be read")
+
+	first := one(t, pool, `SELECT series_id FROM _promkeep.recent`)
+	s.exec(t, `UPDATE _promkeep.recent SET data = substr(data, 1, octet_length(data) - 120)`)
+	_, err = pool.Exec(t.Context(), "SELECT * FROM promkeep.samples('m')")
+	require.ErrorContains(t, err, "bundle of series from "+first+" on cannot be read")
 }
 
 // BenchmarkSamples reads a day of 300 series, merged, the way Grafana does.
