@@ -1,0 +1,179 @@
+package chunks
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/promkeep/promkeep/storage/codec"
+	"github.com/promkeep/promkeep/storage/codec/codectest"
+	"github.com/promkeep/promkeep/storage/series"
+)
+
+// packed returns a row of n samples; late scrapes make its timestamps irregular.
+func packed(t testing.TB, id uint64, seed uint64, n int, late bool, times *timesOf) (Row, *series.Set) {
+	t.Helper()
+	set := &series.Set{}
+	r := rand.New(rand.NewPCG(1, seed/4)) // four series of each target
+	values := codectest.Kinds()[int(seed)%len(codectest.Kinds())].Values(seed, n)
+	for i := range n {
+		at := 1_700_000_000_000 + int64(i)*15_000
+		if late {
+			at += r.Int64N(20)
+		}
+		set.T, set.V = append(set.T, at), append(set.V, values[i])
+	}
+	rows, err := encode(id, int32(seed%3), set, times)
+	require.NoError(t, err)
+	require.Len(t, rows, 1)
+	return rows[0], set
+}
+
+// tableRow is the bundle as it comes from a table.
+func tableRow(b *bundle) Row {
+	return Row{SeriesID: b.rows[0].SeriesID, Start: b.start, End: b.end, N: b.n, Version: b.version, Encoding: EncodingBundle, Data: b.appendTo(nil)}
+}
+
+func requireSame(t *testing.T, want *series.Set, got codec.Columns, msg ...any) {
+	t.Helper()
+	require.Equal(t, want.T, got.T, msg...)
+	require.Len(t, got.V, len(want.V))
+	for i, v := range want.V {
+		require.Equal(t, math.Float64bits(v), math.Float64bits(got.V[i]), msg...)
+	}
+}
+
+// TestBundle: what goes in comes out, in any range of time, whether timestamps are shared or not.
+func TestBundle(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		b, times := &bundle{}, &timesOf{}
+		var sets []*series.Set
+		for i := range uint64(24) {
+			r, set := packed(t, 7<<metricShift|(100+i*i), i, 480, late, times)
+			require.Equal(t, late, r.Times != nil)
+			if !b.fits(r) {
+				break
+			}
+			b.add(r)
+			sets = append(sets, set)
+		}
+		require.Greater(t, len(sets), 8)
+		var got []Row
+		require.NoError(t, unbundle(tableRow(b), func(r Row) error { got = append(got, r); return nil }))
+		require.Len(t, got, len(sets))
+		for i, r := range got {
+			want := b.rows[i]
+			require.Equal(t, []any{want.SeriesID, want.Start, want.End, want.N, want.Version, want.Encoding}, []any{r.SeriesID, r.Start, r.End, r.N, r.Version, r.Encoding})
+			require.Equal(t, want.Data, r.Data)
+			var all codec.Columns
+			require.NoError(t, r.decodeRange(&all, math.MinInt64, math.MaxInt64))
+			requireSame(t, sets[i], all)
+			var some codec.Columns
+			require.NoError(t, r.decodeRange(&some, sets[i].T[100], sets[i].T[200]+1))
+			requireSame(t, &series.Set{Columns: codec.Columns{T: sets[i].T[100:201], V: sets[i].V[100:201]}}, some)
+			var none codec.Columns
+			require.NoError(t, r.decodeRange(&none, 0, sets[i].T[0]-1))
+			require.NoError(t, r.decodeRange(&none, sets[i].T[479]+1, math.MaxInt64))
+			require.Empty(t, none.T)
+			alone, err := r.Alone()
+			require.NoError(t, err)
+			require.Nil(t, alone.Times)
+			var again codec.Columns
+			require.NoError(t, again.Decode(alone.Data))
+			requireSame(t, sets[i], again)
+		}
+	}
+}
+
+// TestBundleSharesTimes: irregular timestamps are kept once for each target.
+func TestBundleSharesTimes(t *testing.T) {
+	size := func(times *timesOf) int {
+		b := &bundle{}
+		for i := range uint64(16) {
+			r, _ := packed(t, i, i, 480, true, times)
+			require.True(t, b.fits(r))
+			b.add(r)
+		}
+		return len(b.appendTo(nil))
+	}
+	own, shared := size(nil), size(&timesOf{})
+	_, one := packed(t, 0, 0, 480, true, nil)
+	column := len(codec.Append(nil, one.T, make([]float64, 480), nil))
+	require.Less(t, shared, own-10*column, "12 of 16 rows of timestamps are saved, of %d bytes each", column)
+}
+
+// TestBundleBounds: a bundle holds one metric, in order, and about bundleBytes.
+func TestBundleBounds(t *testing.T) {
+	b := &bundle{}
+	small, _ := packed(t, 5<<metricShift|9, 1, 20, false, nil)
+	require.True(t, b.fits(small))
+	b.add(small)
+	other := small
+	require.True(t, b.fits(other), "a second row of the same series")
+	other.SeriesID = 5<<metricShift | 8
+	require.False(t, b.fits(other), "not in order")
+	other.SeriesID = 6<<metricShift | 10
+	require.False(t, b.fits(other), "another metric")
+	other.SeriesID, other.Data = 5<<metricShift|10, make([]byte, bundleBytes)
+	require.False(t, b.fits(other), "too large")
+}
+
+// FuzzBundle: whatever bytes a table holds, reading ends with an error or with rows inside them, and never runs away.
+func FuzzBundle(f *testing.F) {
+	for _, late := range []bool{false, true} {
+		b, times := &bundle{}, &timesOf{}
+		for i := range uint64(4) {
+			r, _ := packed(f, 100+i, i, 30, late, times)
+			b.add(r)
+		}
+		f.Add(b.appendTo(nil))
+	}
+	f.Add([]byte{1, 0, 255, 255, 255, 255, 15})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		bytes := 0
+		err := unbundle(Row{SeriesID: 1, Encoding: EncodingBundle, Data: data}, func(r Row) error {
+			bytes += len(r.Data)
+			var c codec.Columns
+			if r.Encoding == codec.EncodingFloat {
+				_ = r.decodeRange(&c, math.MinInt64, math.MaxInt64)
+			}
+			return nil
+		})
+		if err != nil {
+			require.ErrorIs(t, err, codec.ErrCorrupt)
+		}
+		require.LessOrEqual(t, bytes, len(data))
+	})
+}
+
+// TestDamagedBundle: each damaged byte is found, in the directory or in a row, or lies in what a row does not need.
+func TestDamagedBundle(t *testing.T) {
+	b, times := &bundle{}, &timesOf{}
+	var sets []*series.Set
+	for i := range uint64(3) {
+		r, set := packed(t, 100+i, i, 30, true, times)
+		b.add(r)
+		sets = append(sets, set)
+	}
+	good := tableRow(b)
+	for at := range good.Data {
+		bad := good
+		bad.Data = append([]byte(nil), good.Data...)
+		bad.Data[at] ^= 0x41
+		found, i := false, 0
+		err := unbundle(bad, func(r Row) error {
+			var c codec.Columns
+			if err := r.decodeRange(&c, math.MinInt64, math.MaxInt64); err != nil {
+				require.ErrorIs(t, err, codec.ErrCorrupt)
+				found = true
+			} else {
+				requireSame(t, sets[i], c, at)
+			}
+			i++
+			return nil
+		})
+		require.True(t, err != nil || found, "byte %d", at)
+	}
+}
