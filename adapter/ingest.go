@@ -33,7 +33,10 @@ func (p *position) take(b Batch) {
 // the request is not well-formed, and the batch must not be committed.
 func (h *WriteHandler) ingest(rq *request) error {
 	d := rq.d
-	for d.Next() {
+	if rq.protocol == protocolV1 {
+		rq.guesses, _ = rq.batch.(GuessingBatch)
+	}
+	for h.ingestGuessed(rq); d.Next(); h.ingestGuessed(rq) {
 		h.ingestSeries(rq)
 	}
 	if m, ok := rq.batch.(MetadataBatch); ok && rq.protocol == protocolV1 {
@@ -44,6 +47,29 @@ func (h *WriteHandler) ingest(rq *request) error {
 		}
 	}
 	return d.Err()
+}
+
+// ingestGuessed puts series into the batch as long as they are the ones that were to be expected, each with one sample.
+// This is the way of nearly all samples; what is not as expected takes the way of ingestSeries, with the same outcome.
+func (h *WriteHandler) ingestGuessed(rq *request) {
+	if rq.guesses == nil {
+		return
+	}
+	n := 0
+	for key, extent := rq.guesses.Guess(); key != nil; {
+		s, ok := rq.v1.NextGuessed(*key, wire.Extent(extent))
+		if !ok {
+			break
+		}
+		rq.seen[floats]++
+		if s.T < rq.minTime || s.T > rq.maxTime {
+			rq.refuse(1, rq.checkTime(s.T))
+			break
+		}
+		key, extent = rq.guesses.Guessed(s.T, s.V)
+		n++
+	}
+	rq.written[floats] += n
 }
 
 func (h *WriteHandler) ingestSeries(rq *request) {
@@ -78,7 +104,13 @@ func (h *WriteHandler) ingestSeries(rq *request) {
 	}
 
 	p := position{key: d.Key()}
-	if p.done = rq.batch.Known(p.key); !p.done {
+	if p.done = rq.batch.Known(p.key); p.done {
+		if rq.guesses != nil {
+			if extent := rq.v1.Extent(); extent > 0 {
+				rq.guesses.Learn(uint32(extent))
+			}
+		}
+	} else {
 		if len(h.opts.Relabel) > 0 && h.dropped.has(p.key) {
 			rq.dropped[droppedByRelabelling] += all
 			return

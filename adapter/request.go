@@ -51,7 +51,8 @@ type request struct {
 	protocol protocol
 	d        decoder
 	batch    Batch
-	minTime  int64 // ms: samples outside of these are refused
+	guesses  GuessingBatch // the batch, if it can guess and so can the protocol
+	minTime  int64         // ms: samples outside of these are refused
 	maxTime  int64
 
 	labels  []wire.Label
@@ -94,7 +95,7 @@ func (rq *request) release() {
 	if cap(decoded) > maxPooledBytes {
 		decoded = nil
 	}
-	rq.d, rq.batch = nil, nil
+	rq.d, rq.batch, rq.guesses = nil, nil, nil
 	_ = rq.v1.Reset(nil)
 	if rq.v2.TableBytes() > maxPooledBytes {
 		rq.v2 = wire.V2{}

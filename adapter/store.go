@@ -47,6 +47,18 @@ type Batch interface {
 	Release()
 }
 
+// GuessingBatch is a Batch that remembers in which order a sender writes its series.
+type GuessingBatch interface {
+	// Guess returns the key of the series that followed the one at hand the last time, and what Learn was told of it. The key
+	// is nil if nothing is known, and valid until the batch moves on.
+	Guess() (key *wire.Key, extent uint32)
+	// Learn notes the extent of the labels of the series at hand, which Known has positioned the batch on.
+	Learn(extent uint32)
+	// Guessed positions the batch on the series that Guess returned, adds a sample without start timestamp, and returns the
+	// next guess. t is in ms.
+	Guessed(t int64, v float64) (key *wire.Key, extent uint32)
+}
+
 // ExemplarBatch is a Batch that keeps exemplars. Without it they are counted as dropped, and 2.0 senders are told that none was
 // written.
 type ExemplarBatch interface {

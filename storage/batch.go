@@ -23,7 +23,10 @@ type Batch struct {
 	tenant  *head.Tenant
 	filling bool
 
+	last    *head.Spelling // of the series at hand, nil if it is not known; not used after filled
+	guess   *head.Spelling // what comes after last, probably
 	series  []*head.Series // nil where it is still to be resolved
+	ids     []uint64       // of series
 	unknown []unknown
 	floats  []float
 	sts     []int64 // start timestamps, as many as floats; empty if there are none
@@ -75,12 +78,47 @@ func (db *DB) NewBatch(ctx context.Context, tenant string) (*Batch, error) {
 
 // Known positions the batch on the series with the key, if this process has seen it.
 func (b *Batch) Known(key Key) bool {
-	s := b.tenant.Known(key)
+	s := b.tenant.Known(key, b.last)
+	b.last = s
 	if s == nil {
+		b.guess = nil
 		return false
 	}
-	b.series = append(b.series, s)
+	b.guess = b.tenant.Next(s)
+	b.series = append(b.series, s.Series())
+	b.ids = append(b.ids, s.ID())
 	return true
+}
+
+// Guess returns the key of the series that the sender wrote after the series at hand the last time, and its extent, as Learn was
+// told. The key is nil if nothing is known, and valid until the batch moves on.
+func (b *Batch) Guess() (key *Key, extent uint32) {
+	if b.guess == nil {
+		return nil, 0
+	}
+	return b.guess.Key(), b.guess.Extent()
+}
+
+// Learn notes the extent of the series at hand as its sender writes it: a number of the caller's, above 0.
+func (b *Batch) Learn(extent uint32) {
+	if b.last != nil {
+		b.last.SetExtent(extent)
+	}
+}
+
+// Guessed positions the batch on the series that Guess returned, adds a sample without start timestamp, and returns the next guess. t is
+// in ms.
+func (b *Batch) Guessed(t int64, v float64) (key *Key, extent uint32) {
+	s := b.guess
+	b.tenant.Touch(s)
+	b.last, b.guess = s, b.tenant.Next(s)
+	b.floats = append(b.floats, float{int32(len(b.series)), t, v})
+	if len(b.sts) > 0 {
+		b.sts = append(b.sts, 0)
+	}
+	b.series = append(b.series, s.Series())
+	b.ids = append(b.ids, s.ID())
+	return b.Guess()
 }
 
 // New positions the batch on a series that is looked up, or created, at Commit. lset must be valid and sorted, with values
@@ -88,6 +126,8 @@ func (b *Batch) Known(key Key) bool {
 func (b *Batch) New(key Key, lset labels.Labels) {
 	b.unknown = append(b.unknown, unknown{at: len(b.series), key: key, lset: lset, mint: 1<<63 - 1})
 	b.series = append(b.series, nil)
+	b.ids = append(b.ids, 0)
+	b.last, b.guess = nil, nil
 }
 
 func (b *Batch) at(t int64) int32 {
@@ -173,15 +213,15 @@ func (b *Batch) encode() error {
 		if len(b.sts) > 0 {
 			st = b.sts[i]
 		}
-		b.payload.float(b.series[f.series].ID, f.t, st, f.v)
+		b.payload.float(b.ids[f.series], f.t, st, f.v)
 	}
 	for _, h := range b.hists {
-		if err := b.payload.histogram(b.series[h.series].ID, h.h); err != nil {
+		if err := b.payload.histogram(b.ids[h.series], h.h); err != nil {
 			return err
 		}
 	}
 	for _, e := range b.exemplars {
-		b.payload.exemplar(b.series[e.series].ID, e.t, e.value, e.labels)
+		b.payload.exemplar(b.ids[e.series], e.t, e.value, e.labels)
 	}
 	return nil
 }
@@ -211,6 +251,7 @@ func (b *Batch) apply() {
 // filled ends the time in which series are looked up.
 func (b *Batch) filled() {
 	if b.filling {
+		b.last, b.guess = nil, nil
 		b.tenant.RUnlock()
 		b.filling = false
 	}
@@ -225,7 +266,7 @@ func (b *Batch) Release() {
 	clear(b.announced)
 	clear(b.exemplars)
 	b.announced, b.exemplars = b.announced[:0], b.exemplars[:0]
-	b.series, b.unknown, b.floats, b.sts, b.hists = b.series[:0], b.unknown[:0], b.floats[:0], b.sts[:0], b.hists[:0]
+	b.series, b.ids, b.unknown, b.floats, b.sts, b.hists = b.series[:0], b.ids[:0], b.unknown[:0], b.floats[:0], b.sts[:0], b.hists[:0]
 	b.item = samplelog.Item{}
 	b.db, b.tenant = nil, nil
 	batches.Put(b)

@@ -69,7 +69,7 @@ func (r *resolver) resolve(ctx context.Context, b *Batch) error {
 		return unavailable(ctx.Err())
 	}
 	for i, u := range req.unknown {
-		b.series[u.at] = req.series[i]
+		b.series[u.at], b.ids[u.at] = req.series[i], req.series[i].ID
 	}
 	return nil
 }

@@ -17,6 +17,8 @@ type V1 struct {
 	labelsStart, labelsEnd int    // the label fields, if contiguous
 	scattered              bool   // or not
 	normal                 []byte // scratch: scattered label fields, brought together
+	guess                  Key    // of the bytes in [guessStart, guessEnd), which NextGuessed has hashed
+	guessStart, guessEnd   int
 
 	metaStart int // the first metadata field
 	metaCount int
@@ -30,6 +32,7 @@ func (d *V1) Reset(request []byte) error {
 		kindSample: 2<<3 | typeBytes, kindExemplar: 3<<3 | typeBytes, kindHistogram: 4<<3 | typeBytes,
 	}
 	d.at, d.any, d.foreign, d.metaStart, d.metaCount = 0, false, false, 0, 0
+	d.guessStart, d.guessEnd = 0, 0
 	if cap(d.normal) > maxKept {
 		d.normal = nil
 	}
@@ -157,6 +160,9 @@ func (d *V1) SeriesErr() error { return nil }
 // Key returns the key of the current series.
 func (d *V1) Key() Key {
 	if !d.scattered {
+		if d.labelsStart == d.guessStart && d.labelsEnd == d.guessEnd && d.guessEnd > 0 {
+			return d.guess
+		}
 		return keyOf(&seedsV1, d.buf[d.labelsStart:d.labelsEnd])
 	}
 	d.normal = d.normal[:0]

@@ -69,10 +69,10 @@ func TestSpellingsOfASeriesAreBounded(t *testing.T) {
 	for i := range 100 {
 		require.Same(t, s, tenant.Find(key(i), lset(1)))
 	}
-	require.LessOrEqual(t, len(tenant.keys), maxAliases+1)
+	require.LessOrEqual(t, tenant.keys.len(), maxAliases+1)
 	tenant.RLock()
-	require.Same(t, s, tenant.Known(key(0)), "the first spelling stays")
-	require.Same(t, s, tenant.Known(key(99)))
+	require.Same(t, s, tenant.Known(key(0), nil).Series(), "the first spelling stays")
+	require.Same(t, s, tenant.Known(key(99), nil).Series())
 	tenant.RUnlock()
 }
 
@@ -92,7 +92,7 @@ func TestIdleSeriesAreCollected(t *testing.T) {
 	h.Evict(math.MaxInt64 - 1)
 	h.Advance()
 	tenant.RLock()
-	require.NotNil(t, tenant.Known(key(3)), "a writer is about to write")
+	require.NotNil(t, tenant.Known(key(3), nil), "a writer is about to write")
 	tenant.RUnlock()
 	ended := h.Collect()
 	require.Len(t, ended, 9)
@@ -107,5 +107,5 @@ func TestIdleSeriesAreCollected(t *testing.T) {
 	require.Zero(t, h.CachedBytes())
 	tenant.RLock()
 	defer tenant.RUnlock()
-	require.Nil(t, tenant.Known(key(4)))
+	require.Nil(t, tenant.Known(key(4), nil))
 }

@@ -18,8 +18,8 @@ type Tenant struct {
 	head *Head
 
 	mu       sync.RWMutex // guards what follows; a writer holds it for reading while it decodes a request
-	keys     map[Key]*Series
-	aliases  map[*Series][]Key // further spellings of a series
+	keys     spellings
+	aliases  map[*Series][]*Spelling // further spellings of a series
 	byRef    map[promstorage.SeriesRef]*Series
 	byLabels map[uint64][]*Series // by labels.Hash, which is stable within a process
 	postings *index.MemPostings
@@ -31,8 +31,7 @@ const maxAliases = 4
 func newTenant(id int32, h *Head) *Tenant {
 	return &Tenant{
 		ID: id, head: h,
-		keys:     map[Key]*Series{},
-		aliases:  map[*Series][]Key{},
+		aliases:  map[*Series][]*Spelling{},
 		byRef:    map[promstorage.SeriesRef]*Series{},
 		byLabels: map[uint64][]*Series{},
 		postings: index.NewMemPostings(),
@@ -45,16 +44,49 @@ func (t *Tenant) RLock() { t.mu.RLock() }
 // RUnlock ends RLock.
 func (t *Tenant) RUnlock() { t.mu.RUnlock() }
 
-// Known returns the series with the key, or nil. The caller holds RLock. The series stays in the head for at least one
-// flush more.
-func (t *Tenant) Known(key Key) *Series {
-	s := t.keys[key]
-	if s != nil {
-		if epoch := t.head.epoch.Load(); s.touched.Load() != epoch {
-			s.touched.Store(epoch)
+// Known returns the spelling with the key, or nil. before is the one that the sender wrote just before, or nil: what it
+// writes next is remembered, and looked at first. The caller holds RLock as long as it uses spellings; the series stays
+// in the head for at least one flush more.
+func (t *Tenant) Known(key Key, before *Spelling) *Spelling {
+	var s *Spelling
+	if before != nil {
+		s = t.keys.at(before.next.Load())
+	}
+	if s == nil || s.key != key {
+		if s = t.keys.find(key); s == nil {
+			return nil
+		}
+		if before != nil {
+			before.next.Store(s.number)
 		}
 	}
+	t.Touch(s)
 	return s
+}
+
+// Next guesses which spelling comes after s, nil if nothing is known. Whoever acts on it calls Touch. The caller holds RLock.
+func (t *Tenant) Next(s *Spelling) *Spelling { return t.keys.at(s.next.Load()) }
+
+// Touch keeps the series in the head for at least one flush more. The caller holds RLock.
+func (t *Tenant) Touch(s *Spelling) {
+	if epoch := t.head.epoch.Load(); s.touched.Load() != epoch {
+		s.touched.Store(epoch)
+	}
+}
+
+// idle tells whether no writer has asked for the series during the last two flushes; the caller holds mu.
+func (t *Tenant) idle(s *Series) bool {
+	epoch := t.head.epoch.Load()
+	idle := func(sp *Spelling) bool { return epoch-sp.touched.Load() >= 2 }
+	if s.spelling != nil && !idle(s.spelling) {
+		return false
+	}
+	for _, sp := range t.aliases[s] {
+		if !idle(sp) {
+			return false
+		}
+	}
+	return epoch-s.touched.Load() >= 2
 }
 
 // Find returns the series with the labels and remembers the key for it, or nil.
@@ -79,20 +111,38 @@ func (t *Tenant) find(lset labels.Labels) *Series {
 }
 
 func (t *Tenant) alias(key Key, s *Series) {
-	if key == (Key{}) || t.keys[key] == s {
+	if key == (Key{}) {
 		return
 	}
-	if s.key == (Key{}) {
-		s.key = key
-	} else {
-		more := t.aliases[s]
-		if len(more) == maxAliases {
-			delete(t.keys, more[0])
-			more = more[1:]
+	if known := t.keys.find(key); known != nil {
+		if known.series == s {
+			return
 		}
-		t.aliases[s] = append(more, key)
+		t.forget(known)
 	}
-	t.keys[key] = s
+	if s.spelling != nil && len(t.aliases[s]) == maxAliases {
+		t.forget(t.aliases[s][0])
+	}
+	sp := t.keys.add(key, s)
+	sp.touched.Store(t.head.epoch.Load())
+	if s.spelling == nil {
+		s.spelling = sp
+	} else {
+		t.aliases[s] = append(t.aliases[s], sp)
+	}
+}
+
+// forget removes a spelling, not its series.
+func (t *Tenant) forget(sp *Spelling) {
+	s := sp.series
+	if s.spelling == sp {
+		s.spelling = nil
+	} else if more := slices.DeleteFunc(t.aliases[s], func(o *Spelling) bool { return o == sp }); len(more) > 0 {
+		t.aliases[s] = more
+	} else {
+		delete(t.aliases, s)
+	}
+	t.keys.remove(sp)
 }
 
 // Add puts a series into the head, or returns the one with the same labels that is there already. key may be zero when
@@ -124,7 +174,7 @@ func (t *Tenant) Add(key Key, id uint64, lset labels.Labels, started int32) *Ser
 func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	dead = slices.DeleteFunc(dead, func(s *Series) bool { return !still(s) })
+	dead = slices.DeleteFunc(dead, func(s *Series) bool { return !t.idle(s) || !still(s) })
 	if len(dead) == 0 {
 		return nil
 	}
@@ -134,11 +184,14 @@ func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
 		refs[s.ref] = struct{}{}
 		s.Labels.Range(func(l labels.Label) { affected[l] = struct{}{} })
 		delete(t.byRef, s.ref)
-		delete(t.keys, s.key)
-		for _, k := range t.aliases[s] {
-			delete(t.keys, k)
+		for _, sp := range t.aliases[s] {
+			t.keys.remove(sp)
 		}
 		delete(t.aliases, s)
+		if s.spelling != nil {
+			t.keys.remove(s.spelling)
+			s.spelling = nil
+		}
 		h := s.Labels.Hash()
 		t.byLabels[h] = slices.DeleteFunc(t.byLabels[h], func(o *Series) bool { return o == s })
 		if len(t.byLabels[h]) == 0 {

@@ -37,7 +37,8 @@ type Series struct {
 	Tenant int32
 	Labels labels.Labels
 	ref    promstorage.SeriesRef // place in the head's index
-	key    Key
+
+	spelling *Spelling // the first, nil if no writer has asked for it; guarded by the tenant's lock
 
 	touched atomic.Uint32 // epoch in which a writer last asked for the series: keeps it from being collected under the writer
 	started atomic.Int32  // hour since 1970 of its oldest sample, as the catalogue knows it

@@ -1,0 +1,162 @@
+package head
+
+import "sync/atomic"
+
+// Spelling is how a sender writes a series' labels, and what a writer needs of the series: to append a sample of a known one, the
+// series itself is not looked at before the sample is durable. Spellings lie in the order of their creation, which is nearly
+// that of scrapes, so that going from one to the next is going through memory in order.
+type Spelling struct {
+	key     Key
+	series  *Series // nil if the place is free
+	id      uint64  // of the series
+	number  uint32
+	next    atomic.Uint32 // number of the spelling that a sender wrote after this one the last time
+	touched atomic.Uint32 // epoch in which a writer last asked for it
+	extent  atomic.Uint32 // as told with SetExtent
+}
+
+// Series is what is spelled.
+func (s *Spelling) Series() *Series { return s.series }
+
+// ID of the series.
+func (s *Spelling) ID() uint64 { return s.id }
+
+// Key of the spelling.
+func (s *Spelling) Key() *Key { return &s.key }
+
+// Extent is what SetExtent was told, 0 before.
+func (s *Spelling) Extent() uint32 { return s.extent.Load() }
+
+// SetExtent keeps a number with the spelling that means something to writers, unless there is one.
+func (s *Spelling) SetExtent(n uint32) {
+	if s.extent.Load() == 0 {
+		s.extent.Store(n)
+	}
+}
+
+const (
+	pageBits = 8
+	pageSize = 1 << pageBits
+)
+
+// spellings is the table of the spellings that a tenant's writers use, found by their keys. Readers may share it; changes are
+// made by one alone.
+type spellings struct {
+	pages []*[pageSize]Spelling
+	given uint32   // numbers given out
+	free  []uint32 // and returned
+	slots []slot   // open addressing, linear probing; a power of two of them
+	used  int      // slots
+}
+
+// slot of the table; the zero value is free. Keys are hashes, so a part of one is as good as a hash of it.
+type slot struct {
+	part   uint32 // of the key
+	number uint32 // of the spelling, from 1
+}
+
+func (t *spellings) len() int { return t.used }
+
+// at returns the spelling with the number, nil if there is none.
+func (t *spellings) at(number uint32) *Spelling {
+	if page := number >> pageBits; int(page) < len(t.pages) {
+		if s := &t.pages[page][number%pageSize]; s.series != nil {
+			return s
+		}
+	}
+	return nil
+}
+
+// find returns the spelling with the key, nil if there is none.
+func (t *spellings) find(key Key) *Spelling {
+	if len(t.slots) == 0 {
+		return nil
+	}
+	mask := len(t.slots) - 1
+	for i := int(key[0]) & mask; ; i = (i + 1) & mask {
+		sl := t.slots[i]
+		if sl.number == 0 {
+			return nil
+		}
+		if sl.part == uint32(key[1]) {
+			if s := &t.pages[(sl.number-1)>>pageBits][(sl.number-1)%pageSize]; s.key == key {
+				return s
+			}
+		}
+	}
+}
+
+// add makes a spelling of the series with a key that no other has.
+func (t *spellings) add(key Key, series *Series) *Spelling {
+	if 4*(t.used+1) > 3*len(t.slots) {
+		t.resize(max(16, 2*len(t.slots)))
+	}
+	var number uint32
+	if n := len(t.free); n > 0 {
+		number, t.free = t.free[n-1], t.free[:n-1]
+	} else {
+		number = t.given
+		t.given++
+		if int(number>>pageBits) == len(t.pages) {
+			t.pages = append(t.pages, new([pageSize]Spelling))
+		}
+	}
+	s := &t.pages[number>>pageBits][number%pageSize]
+	s.key, s.series, s.id, s.number = key, series, series.ID, number
+	s.next.Store(number + 1)
+	s.extent.Store(0)
+	t.put(key, number+1)
+	t.used++
+	return s
+}
+
+func (t *spellings) put(key Key, number uint32) {
+	mask := len(t.slots) - 1
+	i := int(key[0]) & mask
+	for t.slots[i].number != 0 {
+		i = (i + 1) & mask
+	}
+	t.slots[i] = slot{uint32(key[1]), number}
+}
+
+func (t *spellings) resize(n int) {
+	old := t.slots
+	t.slots = make([]slot, n)
+	for _, sl := range old {
+		if sl.number != 0 {
+			t.put(t.pages[(sl.number-1)>>pageBits][(sl.number-1)%pageSize].key, sl.number)
+		}
+	}
+}
+
+// remove frees the place of a spelling. No writer may hold it.
+func (t *spellings) remove(s *Spelling) {
+	mask := len(t.slots) - 1
+	i := int(s.key[0]) & mask
+	for t.slots[i].number != s.number+1 {
+		i = (i + 1) & mask
+	}
+	// What follows moves up, so that probing meets no hole.
+	for j := i; ; {
+		j = (j + 1) & mask
+		sl := t.slots[j]
+		if sl.number == 0 {
+			break
+		}
+		home := int(t.pages[(sl.number-1)>>pageBits][(sl.number-1)%pageSize].key[0]) & mask
+		if (j-home)&mask >= (j-i)&mask {
+			t.slots[i] = sl
+			i = j
+		}
+	}
+	t.slots[i] = slot{}
+	t.used--
+	s.key, s.series = Key{}, nil
+	t.free = append(t.free, s.number)
+	if len(t.slots) > 1024 && 8*t.used < len(t.slots) {
+		t.resize(len(t.slots) / 4)
+	}
+	if t.used == 0 {
+		*t = spellings{}
+	}
+}
