@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"testing"
@@ -113,8 +112,8 @@ func wellFormed(request []byte) bool {
 func TestGuessedTimes(t *testing.T) {
 	var d V1
 	for _, at := range []int64{0, 1, -1, 1<<35 - 1, 1 << 35, 1<<35 + 1, 1<<42 - 1, 1 << 42, 1 << 49, math.MaxInt64, math.MinInt64, 0x2_5555_5555_55, now} {
-		body := message(bytesField(1, []byte{}), bytesField(2, append(append([]byte{1<<3 | typeFixed64, 0, 0, 0, 0, 0, 0, 0xf0, 0x80, 2 << 3},
-			binary.AppendUvarint(nil, uint64(at))...))))
+		sample := append([]byte{1<<3 | typeFixed64, 0, 0, 0, 0, 0, 0, 0xf0, 0x80}, varintField(2, uint64(at))...)
+		body := message(bytesField(1, []byte{}), bytesField(2, sample))
 		request := bytesField(1, body)
 		known := learn(t, request)
 		require.NoError(t, d.Reset(request))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -108,4 +109,86 @@ func TestIdleSeriesAreCollected(t *testing.T) {
 	tenant.RLock()
 	defer tenant.RUnlock()
 	require.Nil(t, tenant.Known(key(4), nil))
+}
+
+// TestSpellingsTable: the table finds what was added and not removed, whatever the order, and places are used again.
+func TestSpellingsTable(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var table spellings
+	model := map[Key]*Series{}
+	var keys []Key
+	for range 200_000 {
+		// Few homes, so that there are long runs of slots.
+		k := Key{uint64(r.IntN(64)), uint64(r.IntN(40))}
+		if s, known := model[k]; known {
+			sp := table.find(k)
+			require.Same(t, s, sp.Series())
+			if r.IntN(2) == 0 {
+				table.remove(sp)
+				delete(model, k)
+			}
+		} else if require.Nil(t, table.find(k)); r.IntN(3) > 0 {
+			model[k] = &Series{ID: r.Uint64()}
+			sp := table.add(k, model[k])
+			require.Equal(t, model[k].ID, sp.ID())
+			require.Zero(t, sp.Extent())
+			sp.SetExtent(7)
+			keys = append(keys, k)
+		}
+		require.Equal(t, len(model), table.len())
+	}
+	require.LessOrEqual(t, len(table.pages), 64*40/pageSize+1)
+	for k, s := range model {
+		require.Same(t, s, table.find(k).Series())
+	}
+	for k := range model {
+		table.remove(table.find(k))
+	}
+	require.Nil(t, table.pages)
+	for _, k := range keys {
+		require.Nil(t, table.find(k))
+	}
+}
+
+// TestGuesses: what followed a spelling the last time is guessed, and what is gone is not.
+func TestGuesses(t *testing.T) {
+	h := New()
+	tenant := h.Tenant(1)
+	for i := range 4 {
+		tenant.Add(key(i), uint64(i), lset(i), 0)
+	}
+	known := func(i int, before *Spelling) *Spelling {
+		tenant.RLock()
+		defer tenant.RUnlock()
+		sp := tenant.Known(key(i), before)
+		require.EqualValues(t, i, sp.ID())
+		return sp
+	}
+	guess := func(sp *Spelling) *Series {
+		tenant.RLock()
+		defer tenant.RUnlock()
+		if next := tenant.Next(sp); next != nil {
+			return next.Series()
+		}
+		return nil
+	}
+	first := known(0, nil)
+	require.EqualValues(t, 1, guess(first).ID, "the order of creation, at first")
+	third := known(3, known(2, first))
+	require.EqualValues(t, 2, guess(first).ID)
+	require.Nil(t, guess(third), "nothing came after it")
+	known(1, third)
+	require.EqualValues(t, 1, guess(third).ID)
+
+	// Series 1 and 2 end: nobody has asked for them during two flushes, while 0 and 3 are asked for.
+	h.Advance()
+	h.Advance()
+	known(3, nil)
+	known(0, nil)
+	require.Len(t, h.Collect(), 2)
+	require.Nil(t, guess(first))
+	require.Nil(t, guess(third))
+	tenant.Add(key(9), 9, lset(9), 0)
+	require.EqualValues(t, 9, known(9, third).ID())
+	require.EqualValues(t, 9, guess(third).ID)
 }
