@@ -30,7 +30,7 @@ RACE_PACKAGES ?= ./adapter/... ./storage/...
 HAVE_CC       := $(shell command -v gcc || command -v clang || command -v cc)
 BENCH      ?= .
 BENCH_ARGS ?= -benchmem
-# Flags of "promkeep bench ingest" and "promkeep bench storage".
+# Flags of "promkeep bench ingest", "promkeep bench storage" and "promkeep bench query".
 BENCH_FLAGS ?=
 
 GO_FILES = git ls-files --cached --others --exclude-standard '*.go'
@@ -94,6 +94,10 @@ bench: deps-bench build $(PEER_PROMETHEUS) ## measure remote write into promkeep
 .PHONY: bench-storage
 bench-storage: deps-bench build ## measure what the same samples take on disk in promkeep and VictoriaMetrics (BENCH_FLAGS="--hours=24")
 	bin/promkeep bench storage $(BENCH_FLAGS)
+
+.PHONY: bench-query
+bench-query: deps-bench build $(PEER_PROMETHEUS) ## compare dashboard queries of promkeep, VictoriaMetrics and Prometheus (BENCH_FLAGS="--range=hour")
+	bin/promkeep bench query --prometheus $(PEER_PROMETHEUS) $(BENCH_FLAGS)
 
 .PHONY: fmt
 fmt: ## format the Go files

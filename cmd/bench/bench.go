@@ -21,10 +21,11 @@ type Bench struct {
 func New(a *kingpin.Application) *Bench {
 	b := &Bench{commands: map[string]func(context.Context, *slog.Logger) error{}}
 	cmd := a.Command("bench", "Measure remote-write endpoints, and promkeep beside other stores.")
-	w, i, s := &write{}, &ingest{}, &storageBench{}
+	w, i, s, q := &write{}, &ingest{}, &storageBench{}, &queryBench{}
 	b.commands[w.register(cmd)] = w.run
 	b.commands[i.register(cmd)] = i.run
 	b.commands[s.register(cmd)] = s.run
+	b.commands[q.register(cmd)] = q.run
 	return b
 }
 

@@ -21,6 +21,21 @@ type Load struct {
 	Start    int64         // ms; samples of a target are up to one interval later
 	Churn    float64       // share of the pods that are replaced in an hour
 	Seed     uint64
+
+	sources []source // of one machine; those of node if nil
+}
+
+// machine is all series of one machine.
+func (l Load) machine() []source {
+	if l.sources != nil {
+		return l.sources
+	}
+	return node()
+}
+
+// only limits the load to metrics of these names.
+func (l *Load) only(names map[string]bool) {
+	l.sources = slices.DeleteFunc(slices.Clone(node()), func(s source) bool { return !names[s.family.name] })
 }
 
 // Samples is how many samples the load has.
@@ -67,8 +82,8 @@ var node = sync.OnceValue(func() []source {
 
 // target identifies what a series is scraped from.
 func (l Load) target(i int) int {
-	s := node()[i%len(node())]
-	t := i / len(node()) * (podsPerNode + 3)
+	s := l.machine()[i%len(l.machine())]
+	t := i / len(l.machine()) * (podsPerNode + 3)
 	switch s.target {
 	case "node":
 		return t
@@ -83,18 +98,18 @@ func (l Load) target(i int) int {
 
 // generation counts how often the pod of a series was replaced before a step.
 func (l Load) generation(i, step int) int {
-	s := node()[i%len(node())]
+	s := l.machine()[i%len(l.machine())]
 	if l.Churn <= 0 || s.pod < 0 {
 		return 0
 	}
 	hours := float64(step) * l.Interval.Hours()
-	phase := float64(mix(l.Seed, uint64(i/len(node())*podsPerNode+s.pod))>>11) / (1 << 53)
+	phase := float64(mix(l.Seed, uint64(i/len(l.machine())*podsPerNode+s.pod))>>11) / (1 << 53)
 	return int(hours*l.Churn + phase)
 }
 
 // Labels returns the labels of series i as they are at a step.
 func (l Load) Labels(i, step int) labels.Labels {
-	s, n := node()[i%len(node())], i/len(node())
+	s, n := l.machine()[i%len(l.machine())], i/len(l.machine())
 	ls := make([]string, 0, 32)
 	host := fmt.Sprintf("ip-10-%d-%d-%d.eu-west-1.compute.internal", n>>16&255, n>>8&255, n&255)
 	ls = append(ls, "__name__", s.family.name, "cluster", "eu-west-1-production", "prometheus", "monitoring/k8s")
@@ -134,8 +149,8 @@ func (l Load) Labels(i, step int) labels.Labels {
 // Names returns the names of all metrics of the load.
 func (l Load) Names() []string {
 	var out []string
-	for i := range min(l.Series, len(node())) {
-		out = append(out, node()[i].family.name)
+	for i := range min(l.Series, len(l.machine())) {
+		out = append(out, l.machine()[i].family.name)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -150,7 +165,7 @@ type Clock struct {
 
 // Clock returns the clock of the load's targets.
 func (l Load) Clock() *Clock {
-	n := (l.Series/len(node())+1)*(podsPerNode+3) + 3
+	n := (l.Series/len(l.machine())+1)*(podsPerNode+3) + 3
 	c := &Clock{l, make([]int64, n), make([]float64, n)}
 	for t := range n {
 		r := rand.New(rand.NewPCG(l.Seed, uint64(t)))
@@ -200,9 +215,10 @@ func (l Load) Values() *Values {
 	for w := range workers {
 		group.Go(func() {
 			for i := w; i < l.Series; i += workers {
-				k, ok := kinds[node()[i%len(node())].family.kind]
+				kind := l.machine()[i%len(l.machine())].family.kind
+				k, ok := kinds[kind]
 				if !ok {
-					panic("no such kind of values: " + node()[i%len(node())].family.kind)
+					panic("no such kind of values: " + kind)
 				}
 				copy(v.v[i*v.Window:], k.Values(mix(l.Seed, uint64(i)), v.Window))
 			}
