@@ -87,7 +87,8 @@ type contender struct {
 // queried is what came of a query.
 type queried struct {
 	took  time.Duration // median
-	equal string        // "=", "≈" in all but the last places, "≠"
+	least time.Duration
+	equal string // "=", "≈" in all but the last places, "≠"
 }
 
 func (q *queryBench) run(ctx context.Context, _ *slog.Logger) error {
@@ -153,24 +154,29 @@ func (q *queryBench) peers() ([]peer, error) {
 
 const onTimescaleDB = "promkeep, TimescaleDB"
 
-// load returns the samples for a range: of the metrics that are asked for, up to a time that is over, in the middle of a day.
-func (q *queryBench) load(r queryRange, queries []dashboardQuery) (Load, error) {
+// load returns the samples for a range, of the metrics that are asked for.
+func (q *queryBench) load(r queryRange) (Load, error) {
 	load := Load{Series: max(1, int(float64(r.series)*q.scale)), Interval: 15 * time.Second, Seed: 3}
 	all := load
 	all.Series = len(node())
-	names, err := metricsOf(queries, all.Names())
+	names, err := metricsOf(dashboardQueries, all.Names())
 	if err != nil {
 		return load, err
 	}
 	load.only(names)
+	// The middle of a day that is over; or a little after now, since promkeep has in memory what is younger than two hours when it
+	// is started.
 	end := time.Now().UTC().Truncate(24 * time.Hour).Add(-12*time.Hour - 30*time.Minute)
+	if !r.settled {
+		end = time.Now().UTC().Truncate(time.Minute).Add(10 * time.Minute)
+	}
 	load.Steps = int((r.span + reachBack) / load.Interval)
 	load.Start = end.UnixMilli() - int64(load.Steps)*load.Interval.Milliseconds()
 	return load, nil
 }
 
 func (q *queryBench) measure(ctx context.Context, peers []peer, base string, r queryRange, queries []dashboardQuery) error {
-	load, err := q.load(r, queries)
+	load, err := q.load(r)
 	if err != nil {
 		return err
 	}
@@ -209,7 +215,16 @@ func (q *queryBench) measure(ctx context.Context, peers []peer, base string, r q
 		for _, c := range all {
 			note("%s: %s, process %d", c.name, c.url, c.cmd.Process.Pid)
 		}
-		_, _ = os.Stdin.Read(make([]byte, 1))
+		entered := make(chan struct{})
+		go func() {
+			_, _ = os.Stdin.Read(make([]byte, 1))
+			close(entered)
+		}()
+		select {
+		case <-entered:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	return errors.Join(different...)
 }
@@ -333,7 +348,8 @@ func (q *queryBench) ask(ctx context.Context, all []*contender, d dashboardQuery
 	}
 	for i, c := range all {
 		slices.Sort(took[i])
-		c.results[len(c.results)-1].took = took[i][len(took[i])/2]
+		last := &c.results[len(c.results)-1]
+		last.took, last.least = took[i][len(took[i])/2], took[i][0]
 	}
 	return failed
 }
@@ -379,7 +395,7 @@ func printQueries(all []*contender, queries []dashboardQuery) {
 		}
 	}
 	rows := [][]string{head}
-	sums := make([]time.Duration, len(all))
+	sums, least := make([]time.Duration, len(all)), make([]time.Duration, len(all))
 	worst := make([]int, len(all))
 	slower := func(c *contender, i int) float64 { return float64(c.results[i].took) / float64(all[0].results[i].took) }
 	for i, d := range queries {
@@ -390,20 +406,27 @@ func printQueries(all []*contender, queries []dashboardQuery) {
 				row = append(row, ratio(c.results[i].took, all[0].results[i].took), c.results[i].equal)
 			}
 			sums[j] += c.results[i].took
+			least[j] += c.results[i].least
 			if slower(c, i) > slower(c, worst[j]) {
 				worst[j] = i
 			}
 		}
 		rows = append(rows, row)
 	}
-	sum, cpu := []string{"sum"}, []string{"CPU of all runs"}
-	for j, c := range all {
-		sum, cpu = append(sum, ms(sums[j])), append(cpu, ms(c.cpu))
-		if j > 0 {
-			sum, cpu = append(sum, ratio(sums[j], sums[0]), ""), append(cpu, ratio(c.cpu, all[0].cpu), "")
+	total := func(name string, of func(j int) time.Duration) {
+		row := []string{name}
+		for j := range all {
+			row = append(row, ms(of(j)))
+			if j > 0 {
+				row = append(row, ratio(of(j), of(0)), "")
+			}
 		}
+		rows = append(rows, row)
 	}
-	table(os.Stdout, append(rows, sum, cpu))
+	total("sum", func(j int) time.Duration { return sums[j] })
+	total("sum of the least, not the median", func(j int) time.Duration { return least[j] })
+	total("CPU of all runs", func(j int) time.Duration { return all[j].cpu })
+	table(os.Stdout, rows)
 	fmt.Println()
 	for j, c := range all[1:] {
 		w := worst[j+1]
