@@ -53,8 +53,21 @@ run: deps-run build ## run promkeep with a PostgreSQL of its own in data/, on ht
 demo: deps-test build ## run promkeep with two Prometheus servers writing to it, until Ctrl-C
 	deploy/demo.sh
 
+# The Prometheus that tests and "make bench" compare with, of the release that promkeep's engine is from.
+PEER_PROMETHEUS := bin/peers/prometheus
+PEER_MODULE     := github.com/prometheus/prometheus
+PEER_VERSION     = $(shell sed -n 's|^require $(PEER_MODULE) ||p' .ci/peers/go.mod)
+
+$(PEER_PROMETHEUS): .ci/peers/go.mod .ci/peers/go.sum
+	cd .ci/peers && CGO_ENABLED=0 $(GO) build -buildvcs=false -tags remove_all_sd \
+		-ldflags '-s -w -X $(VERSION_PKG).Version=$(PEER_VERSION)' -o ../../$@ $(PEER_MODULE)/cmd/prometheus
+
+# It is built once in a clone, and only for tests that want it.
+NEED_PEER := $(if $(filter ./... ./promql ./promql/...,$(PACKAGES)),$(PEER_PROMETHEUS))
+test differential: export PROMKEEP_TEST_PROMETHEUS = $(abspath $(NEED_PEER))
+
 .PHONY: test
-test: deps-test deps-newest ## run all tests, some of them again under the race detector
+test: deps-test deps-newest $(NEED_PEER) ## run all tests, some of them again under the race detector
 	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(PACKAGES)
 ifeq ($(HAVE_CC),)
 	@echo "No C compiler: the race detector is left out"
@@ -65,6 +78,15 @@ endif
 .PHONY: test-short
 test-short: deps-test ## run the tests without the long ones, on one PostgreSQL
 	$(GO) test -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(PACKAGES)
+
+# Another seed each time, unless one is given.
+SEED    ?= $(shell date +%s)
+QUERIES ?= 100000
+
+.PHONY: differential
+differential: deps-test $(PEER_PROMETHEUS) ## compare many generated queries with a real Prometheus (SEED=1 QUERIES=100000)
+	$(GO) test -run '^TestDifferential' -v -timeout 24h ./promql -differential.seed=$(SEED) \
+		-differential.queries=$(QUERIES) -peer.queries=$(QUERIES)
 
 .PHONY: bench-go
 bench-go: deps-test ## run the Go benchmarks (BENCH=regexp, PACKAGES=./storage/...)
@@ -77,15 +99,6 @@ test-charts: deps-test ## test the Helm chart, the image, the compose file and t
 .PHONY: release
 release: ## build the archives of a release into dist/
 	GO=$(GO) deploy/release.sh $(VERSION)
-
-# The Prometheus that "make bench" compares with, of the release that promkeep's engine is from.
-PEER_PROMETHEUS := bin/peers/prometheus
-PEER_MODULE     := github.com/prometheus/prometheus
-PEER_VERSION     = $(shell sed -n 's|^require $(PEER_MODULE) ||p' .ci/peers/go.mod)
-
-$(PEER_PROMETHEUS): .ci/peers/go.mod .ci/peers/go.sum
-	cd .ci/peers && CGO_ENABLED=0 $(GO) build -buildvcs=false -tags remove_all_sd \
-		-ldflags '-s -w -X $(VERSION_PKG).Version=$(PEER_VERSION)' -o ../../$@ $(PEER_MODULE)/cmd/prometheus
 
 .PHONY: bench
 bench: deps-bench build $(PEER_PROMETHEUS) ## measure remote write into promkeep, VictoriaMetrics and Prometheus (BENCH_FLAGS="--scale=0.1")

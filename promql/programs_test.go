@@ -95,6 +95,12 @@ func TestRealPrometheusReadsThrough(t *testing.T) {
 // ready.
 func startPrometheus(t *testing.T, config string) string {
 	t.Helper()
+	return startProgram(t, program(t, "prometheus"), config)
+}
+
+// startProgram does the same with a program of a given path, and more flags.
+func startProgram(t *testing.T, program, config string, flags ...string) string {
+	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "prometheus.yml")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
@@ -103,8 +109,8 @@ func startPrometheus(t *testing.T, config string) string {
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())
 	var out bytes.Buffer
-	cmd := exec.Command(program(t, "prometheus"), "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address="+addr, "--log.level=warn")
+	cmd := exec.Command(program, append([]string{"--config.file=" + file, "--storage.tsdb.path=" + filepath.Join(dir, "data"),
+		"--web.listen-address=" + addr, "--log.level=warn"}, flags...)...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, cmd.Start())
