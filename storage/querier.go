@@ -192,6 +192,10 @@ func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, co
 		s.rows = append(s.rows, r)
 		return nil
 	})
+	var bad *chunks.RowError
+	if errors.As(err, &bad) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
