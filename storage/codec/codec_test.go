@@ -80,6 +80,13 @@ var kindsOfValue = map[string]func(r *rand.Rand, n int) []float64{
 	"toggling": func(r *rand.Rand, n int) []float64 {
 		return values(n, func(int) float64 { return float64(15 * r.IntN(2)) })
 	},
+	// From rare small steps to many: planes of every share of ones.
+	"drifting": func(r *rand.Rand, n int) []float64 {
+		return values(n, func(i int) float64 { return math.Floor(20 * math.Abs(r.NormFloat64()) * float64(i%480) / 480) })
+	},
+	"burst": func(r *rand.Rand, n int) []float64 {
+		return values(n, func(i int) float64 { return float64(r.IntN(1 + i%960/800*(959-i%960)/20)) })
+	},
 	"uniform":  func(r *rand.Rand, n int) []float64 { return values(n, func(int) float64 { return r.Float64() }) },
 	"negative": func(r *rand.Rand, n int) []float64 { return values(n, func(int) float64 { return r.NormFloat64() }) },
 	"anyBits": func(r *rand.Rand, n int) []float64 {
@@ -168,7 +175,7 @@ var kindsOfStart = map[string]func(r *rand.Rand, t []int64) []int64{
 	},
 }
 
-var lengths = []int{1, 2, 3, 7, 8, 9, 20, 63, 64, 65, 120, 480, 511, 512, 513, 1000, 1024, 1025, 5760}
+var lengths = []int{1, 2, 3, 7, 8, 9, 20, 63, 64, 65, 120, 480, 511, 512, 513, 1000, 1024, 1025, 2048, 2049, 5760}
 
 func requireSame(t *testing.T, wantT []int64, wantV []float64, wantST []int64, got *Columns) {
 	t.Helper()

@@ -18,7 +18,7 @@ type Columns struct {
 	ST []int64
 }
 
-// scratch is what decoding one column of a block needs, about 33 KiB. It comes
+// scratch is what decoding one column of a block needs, about 66 KiB. It comes
 // from a pool rather than with Columns, of which a query may have many.
 type scratch struct {
 	planes [64][maxBlock / 8]byte
@@ -27,7 +27,9 @@ type scratch struct {
 	ints   [maxBlock]int64
 
 	presence [maxBlock / 8]byte
-	times    []int64 // of a block of any length, for Bounds
+	some     [maxBlock / 8]byte // of a plane, those bytes that are not zero
+	times    []int64            // of a block of any length, for Bounds
+	version  byte               // of the row at hand
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -56,7 +58,8 @@ func (c *Columns) DecodeRange(row []byte, mint, maxt int64) error {
 	}
 	nt, nst := len(c.T), len(c.ST)
 	s := scratches.Get().(*scratch)
-	err = c.decodeBlocks(s, r, h, mint, maxt)
+	s.version = h.version
+	err = c.decodeBlocks(s, r, &h, mint, maxt)
 	scratches.Put(s)
 	if err != nil {
 		c.T, c.V, c.ST = c.T[:nt], c.V[:nt], c.ST[:nst]
@@ -64,18 +67,21 @@ func (c *Columns) DecodeRange(row []byte, mint, maxt int64) error {
 	return err
 }
 
-func (c *Columns) decodeBlocks(s *scratch, r reader, h header, mint, maxt int64) error {
+func (c *Columns) decodeBlocks(s *scratch, r reader, h *header, mint, maxt int64) error {
 	if h.flags&flagBlocks == 0 { // nothing to skip, and rows fresh from a flush are many
-		first := r.varint()
+		first := h.first
+		if !h.uniform() {
+			first = r.varint()
+		}
 		if r.bad {
 			return corrupt("block is cut off")
 		}
 		if first > maxt {
 			return nil
 		}
-		return c.decodeBlock(s, &r, h.flags, h.count, first, mint, maxt)
+		return c.decodeBlock(s, &r, h, h.count, first, mint, maxt)
 	}
-	it := blockIterator{r: r, h: h}
+	it := blockIterator{r: r, h: *h}
 	for it.next() {
 		if it.first > maxt {
 			return nil
@@ -83,7 +89,7 @@ func (c *Columns) decodeBlocks(s *scratch, r reader, h header, mint, maxt int64)
 		if it.hasNext && it.nextFirst <= mint {
 			continue
 		}
-		if err := c.decodeBlock(s, &it.body, h.flags, it.count, it.first, mint, maxt); err != nil {
+		if err := c.decodeBlock(s, &it.body, h, it.count, it.first, mint, maxt); err != nil {
 			return err
 		}
 	}
@@ -122,14 +128,18 @@ func (b *blockIterator) next() bool {
 	} else {
 		b.body = reader{b: b.r.bytes(int(min(b.r.uvarint(), MaxSamples*64)))}
 	}
-	if started {
+	b.hasNext = b.done < b.h.count
+	switch {
+	case b.h.uniform():
+		b.first = b.h.first + int64(b.done-b.count)*b.h.step
+		b.nextFirst = b.h.first + int64(b.done)*b.h.step // perhaps of no block, but does not matter then
+	case started:
 		b.body.uvarint()
 		b.first = b.nextFirst
-	} else {
+	default:
 		b.first = b.body.varint()
 	}
-	b.hasNext = b.done < b.h.count
-	if b.hasNext {
+	if b.hasNext && !b.h.uniform() {
 		ahead := b.r
 		ahead.uvarint()
 		b.nextFirst = int64(uint64(b.first) + ahead.uvarint())
@@ -145,11 +155,12 @@ func (b *blockIterator) next() bool {
 
 // decodeBlock appends the samples of one block with mint <= t <= maxt. r
 // stands after the first timestamp.
-func (c *Columns) decodeBlock(s *scratch, r *reader, flags byte, n int, first, mint, maxt int64) error {
+func (c *Columns) decodeBlock(s *scratch, r *reader, h *header, n int, first, mint, maxt int64) error {
+	flags := h.flags
 	nt := len(c.T)
 	c.T = slices.Grow(c.T, n)[:nt+n]
 	t := c.T[nt:]
-	if err := s.decodeTimes(r, flags, t, first); err != nil {
+	if err := s.decodeTimes(r, h, t, first); err != nil {
 		return err
 	}
 	lo, hi := 0, n
@@ -218,6 +229,7 @@ func Bounds(row []byte) (mint, maxt int64, err error) {
 	}
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
+	s.version = h.version
 	it := blockIterator{r: r, h: h}
 	for it.next() {
 		if it.done == it.count {
@@ -227,7 +239,7 @@ func Bounds(row []byte) (mint, maxt int64, err error) {
 			continue
 		}
 		s.times = slices.Grow(s.times[:0], it.count)[:it.count]
-		if err := s.decodeTimes(&it.body, h.flags, s.times, it.first); err != nil {
+		if err := s.decodeTimes(&it.body, &h, s.times, it.first); err != nil {
 			return 0, 0, err
 		}
 		maxt = s.times[it.count-1]

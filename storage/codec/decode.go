@@ -2,7 +2,6 @@ package codec
 
 import (
 	"math"
-	"math/bits"
 )
 
 // column is a column header.
@@ -64,8 +63,8 @@ func (r *reader) columnHeader(col columnType, n int) (column, error) {
 }
 
 // decodeTimes reads the timestamps of a block into t.
-func (s *scratch) decodeTimes(r *reader, flags byte, t []int64, first int64) error {
-	if flags&flagRegular == 0 {
+func (s *scratch) decodeTimes(r *reader, h *header, t []int64, first int64) error {
+	if h.flags&flagRegular == 0 {
 		c, err := r.columnHeader(columnTime, len(t))
 		if err != nil {
 			return err
@@ -89,12 +88,14 @@ func (s *scratch) decodeTimes(r *reader, flags byte, t []int64, first int64) err
 		t[0] = first
 		return nil
 	}
-	step := r.uvarint()
-	high, span := bits.Mul64(step, uint64(len(t)-1))
-	if r.bad || step == 0 || high != 0 || span > uint64(math.MaxInt64)-uint64(first) {
-		return corrupt("timestamps with a step of %d ms", step)
+	step := h.step
+	if !h.uniform() {
+		var err error
+		if step, err = r.step(first, len(t)); err != nil {
+			return err
+		}
 	}
-	ramp(t, first, int64(step))
+	ramp(t, first, step)
 	return nil
 }
 

@@ -8,12 +8,16 @@ import (
 )
 
 // encodeBlock is the largest number of samples that the encoder puts in a
-// block of a long row. Rows of a day at 15 s take 3.5 % more with blocks of
-// half that length.
-const encodeBlock = 1024
+// block of a long row. Rows of a day at 15 s take 1 % more with blocks of half
+// that length, and 0.6 % less with a single one.
+const encodeBlock = maxBlock
+
+// codedRow is the number of samples from which on rows are of version 2. In
+// shorter ones codes save nothing, and take time.
+const codedRow = 64
 
 // Encoder writes packed rows of floats. Its zero value is ready for use. It
-// keeps scratch memory between rows, about 50 KiB, and must not be used by two
+// keeps scratch memory between rows, about 100 KiB, and must not be used by two
 // goroutines at once.
 type Encoder struct {
 	k           [maxBlock]int64  // the integers of the column at hand
@@ -23,6 +27,8 @@ type Encoder struct {
 	trial       *[maxBlock]uint64
 	planes      [64][maxBlock / 8]byte
 	presence    [maxBlock / 8]byte
+	some        [maxBlock / 8]byte // of a plane, those bytes that are not zero
+	version     byte               // of the row at hand
 	special     []special
 	ulps        []int64 // corrections of the decimals in k, if any; in corrections
 	corrections [maxBlock]int64
@@ -81,16 +87,26 @@ func (e *Encoder) Append(dst []byte, t []int64, v []float64, st []int64) []byte 
 			block, flags = n, flags&^flagBlocks
 		}
 	}
-	if regularBlocks(t, block) {
+	e.version = version2
+	if n < codedRow {
+		e.version = version1
+	}
+	if regular(t) {
 		flags |= flagRegular
 	}
-	dst = append(dst, version<<4|flags)
+	dst = append(dst, e.version<<4|flags)
 	dst = binary.AppendUvarint(dst, uint64(n))
+	if flags&flagBlocks != 0 {
+		dst = binary.AppendUvarint(dst, uint64(block))
+	}
+	if e.version == version2 && flags&flagRegular != 0 {
+		dst = binary.AppendUvarint(dst, zigzag(t[0]))
+		dst = binary.AppendUvarint(dst, uint64(t[1]-t[0]))
+	}
 	if flags&flagBlocks == 0 {
 		dst = e.appendBlock(dst, flags, t[0], zigzag(t[0]), t, v, st)
 		return appendChecksum(dst, start)
 	}
-	dst = binary.AppendUvarint(dst, uint64(block))
 	prev := int64(0)
 	for lo := 0; lo < n; lo += block {
 		hi := min(lo+block, n)
@@ -131,13 +147,14 @@ func putLength(dst []byte, at int) []byte {
 }
 
 func (e *Encoder) appendBlock(dst []byte, flags byte, t0 int64, first uint64, t []int64, v []float64, st []int64) []byte {
-	dst = binary.AppendUvarint(dst, first)
-	if flags&flagRegular != 0 {
+	if flags&flagRegular == 0 {
+		dst = binary.AppendUvarint(dst, first)
+		dst = e.appendInts(dst, t, columnTime, t0)
+	} else if e.version == version1 {
+		dst = binary.AppendUvarint(dst, first)
 		if len(t) > 1 {
 			dst = binary.AppendUvarint(dst, uint64(t[1]-t[0]))
 		}
-	} else {
-		dst = e.appendInts(dst, t, columnTime, t0)
 	}
 	if st != nil {
 		dst = e.appendInts(dst, st, columnStart, t0)
@@ -176,15 +193,6 @@ func regular(t []int64) bool {
 		diff |= (t[i] - t[i-1]) ^ step
 	}
 	return diff == 0
-}
-
-func regularBlocks(t []int64, block int) bool {
-	for lo := 0; lo < len(t); lo += block {
-		if !regular(t[lo:min(lo+block, len(t))]) {
-			return false
-		}
-	}
-	return true
 }
 
 func constantInts(s []int64) bool {

@@ -1,5 +1,7 @@
 package codec
 
+import "math"
+
 // filled[q] is the share, in 1/1024, of groups of 8 (filled8) or 64 (filled64)
 // in which at least one of the bits is set, when q/64 of all bits are.
 var filled8, filled64 = func() (f8, f64 [65]int32) {
@@ -18,14 +20,30 @@ var filled8, filled64 = func() (f8, f64 [65]int32) {
 	return f8, f64
 }()
 
+// entropy[q] is the entropy of a bit that is one with probability q/1024, in
+// 1/1024 bytes: what one costs in a plane that is coded.
+var entropy = func() (h [1025]int32) {
+	for q := 1; q < 1024; q++ {
+		p := float64(q) / 1024
+		h[q] = int32(math.Round(-128 * (p*math.Log2(p) + (1-p)*math.Log2(1-p)) * 1.015))
+	}
+	return h
+}()
+
 // planeSize is what the cost of a plane depends on, besides its bits.
 type planeSize struct {
 	groups, masks, masks2 int32 // bytes
-	perBit                int32 // 64 / bits, times 1<<16
+	perBit                int32 // 64 / bits, times 1<<16; of coded planes 1024 / bits
+	coded                 bool
+	bits                  int32
+	kind                  int32 // what its kind takes
 }
 
-func newPlaneSize(n int) planeSize {
-	s := planeSize{groups: int32(n+7) / 8, perBit: 64 << 16 / int32(n)}
+func (e *Encoder) planeSize(n int) planeSize {
+	s := planeSize{groups: int32(n+7) / 8, perBit: 64 << 16 / int32(n), bits: int32(n), kind: 256}
+	if e.version == version2 {
+		s.coded, s.perBit, s.kind = true, 1024<<16/int32(n), 512
+	}
 	s.masks = (s.groups + 7) / 8
 	s.masks2 = (s.masks + 7) / 8
 	return s
@@ -34,6 +52,10 @@ func newPlaneSize(n int) planeSize {
 // cost estimates the size in 1/1024 bytes of a plane of which so many bits are
 // set.
 func (s planeSize) cost(ones int32) int32 {
+	if s.coded {
+		// The code is chosen by the whole number of ones: that costs little.
+		return min(s.groups<<10, 1024+s.bits*entropy[int64(min(ones, s.bits))*int64(s.perBit)>>16])
+	}
 	nonzero, mask := min(ones, s.groups)<<10, min(ones, s.masks)<<10
 	if q := ones * s.perBit >> 16; q > 0 {
 		nonzero = min(nonzero, s.groups*filled8[q])
@@ -45,11 +67,11 @@ func (s planeSize) cost(ones int32) int32 {
 // estimate returns about how many bytes n residuals take, and in how many
 // planes, given how many residuals have which length in bits. None is longer
 // than top.
-func estimate(lens *[65]int32, top, n int) (cost, width int) {
+func (e *Encoder) estimate(lens *[65]int32, top, n int) (cost, width int) {
 	if top == 0 {
 		return 0, 0
 	}
-	size := newPlaneSize(n)
+	size := e.planeSize(n)
 	// Costs are in 1/1024 bytes. From the highest plane down: all costs the
 	// planes passed, saved is the most that storing the bits of some of them
 	// as exceptions saves, down to width.
@@ -59,7 +81,7 @@ func estimate(lens *[65]int32, top, n int) (cost, width int) {
 		// The highest bit of a residual is set, half of the others are.
 		ones := max(1, lens[p+1]+above/2)
 		above += lens[p+1]
-		all += size.cost(ones) + 256 // two bits for the kind of the plane
+		all += size.cost(ones) + size.kind
 		if above*8 > int32(n) {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"math/bits"
 )
 
 // Encoding says how the data of a packed row is to be read. It is stored
@@ -51,12 +52,15 @@ func corrupt(format string, args ...any) error {
 }
 
 const (
-	version = 1
+	// Rows of histograms and short rows of floats are written in version 1,
+	// others in version 2.
+	version1 = 1
+	version2 = 2
 
 	// First byte of a row: the version in the high four bits, these in the
 	// low ones.
 	flagBlocks  = 1 << 0 // more than one block
-	flagRegular = 1 << 1 // inside every block all timestamp deltas are the same
+	flagRegular = 1 << 1 // all timestamp deltas are the same; in version 1 only inside of every block
 	flagStart   = 1 << 2 // start timestamps are present
 
 	// The row holds histograms. None of the above is then set.
@@ -66,7 +70,7 @@ const (
 
 	// maxBlock is the largest number of samples of a block, unless the block
 	// has no planes at all. It fixes the size of the scratch buffers.
-	maxBlock = 1024
+	maxBlock = 2048
 )
 
 // Kinds: how the integers k of a column follow from the residuals x. See
@@ -110,7 +114,16 @@ const (
 	planeRaw          // every byte of the plane
 	planeMask         // mask of the non-zero bytes, then those
 	planeMask2        // mask of the non-zero bytes of that mask, those, then the non-zero bytes of the plane
+
+	// The others, of version 2 only, take four bits.
+	planeCoded                              // and up to byteCodes: every byte of the plane, in a code
+	planeMaskCoded = planeCoded + byteCodes // and up: mask of the non-zero bytes in one of maskCodes, then those in codeNonzero
+	numPlaneKinds  = planeMaskCoded + len(maskCodes)
 )
+
+// presenceInverted, beside the plane kind of the presence of residuals, says
+// that the plane is that of those which are absent. (Version 2.)
+const presenceInverted = 1 << 4
 
 // Codes of special values, two bits each.
 const (
@@ -209,10 +222,18 @@ func (r *reader) bytes(n int) []byte {
 
 // header is what stands before the samples of a row.
 type header struct {
-	flags byte
-	count int // samples in the row
-	block int // samples in every block but the last
+	version byte
+	flags   byte
+	count   int // samples in the row
+	block   int // samples in every block but the last
+
+	// Only of a uniform row:
+	first int64 // first timestamp
+	step  int64 // distance between timestamps
 }
+
+// uniform reports whether all timestamps of the row follow from its header.
+func (h *header) uniform() bool { return h.version == version2 && h.flags&flagRegular != 0 }
 
 // anyHeader reads what the rows of every encoding begin with.
 func (r *reader) anyHeader() (header, error) {
@@ -222,8 +243,9 @@ func (r *reader) anyHeader() (header, error) {
 	if r.bad {
 		return h, corrupt("header is cut off")
 	}
-	if first>>4 != version {
-		return h, corrupt("format version %d is not known", first>>4)
+	h.version = first >> 4
+	if h.version != version1 && h.version != version2 {
+		return h, corrupt("format version %d is not known", h.version)
 	}
 	if n == 0 || n > MaxSamples {
 		return h, corrupt("%d samples", n)
@@ -248,14 +270,35 @@ func (r *reader) floatHeader() (header, error) {
 		}
 		h.block = int(b)
 	}
+	if h.uniform() {
+		h.first = r.varint()
+		if h.count > 1 {
+			if h.step, err = r.step(h.first, h.count); err != nil {
+				return h, err
+			}
+		}
+		if r.bad {
+			return h, corrupt("header is cut off")
+		}
+	}
 	return h, nil
+}
+
+// step reads the distance of n timestamps, of which the first is known.
+func (r *reader) step(first int64, n int) (int64, error) {
+	step := r.uvarint()
+	high, span := bits.Mul64(step, uint64(n-1))
+	if r.bad || step == 0 || high != 0 || span > uint64(math.MaxInt64)-uint64(first) {
+		return 0, corrupt("timestamps with a step of %d ms", step)
+	}
+	return int64(step), nil
 }
 
 // histogramHeader reads the header of a row of histograms.
 func (r *reader) histogramHeader() (header, error) {
 	h, err := r.anyHeader()
-	if err == nil && h.flags != flagHistogram {
-		err = corrupt("not a row of histograms: flags %#x", h.flags)
+	if err == nil && (h.version != version1 || h.flags != flagHistogram) {
+		err = corrupt("not a row of histograms: version %d, flags %#x", h.version, h.flags)
 	}
 	return h, err
 }

@@ -137,7 +137,7 @@ func (w *histogramWriter) appended(c chunkenc.Chunk, recoded bool, app chunkenc.
 func (w *histogramWriter) appendRow(dst []byte, t, st []int64, appendSample func(i int) error) ([]byte, error) {
 	withST := !allZero(st)
 	start := len(dst)
-	dst = append(dst, version<<4|flagHistogram)
+	dst = append(dst, version1<<4|flagHistogram)
 	dst = binary.AppendUvarint(dst, uint64(len(t)))
 
 	first := 0          // first sample of the current chunk

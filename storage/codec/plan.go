@@ -102,9 +102,14 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 	if p.sparse {
 		at := len(dst)
 		dst = append(dst, 0)
+		presence, inverted := e.presence[:(n+7)/8], byte(0)
+		if e.version == version2 && 2*len(u) > n {
+			invert(presence, n)
+			inverted = presenceInverted
+		}
 		var kind byte
-		dst, kind = appendPlane(dst, e.presence[:(n+7)/8])
-		dst[at] = kind
+		dst, kind = e.appendPlane(dst, presence, n)
+		dst[at] = kind | inverted
 	}
 	dst = e.appendPlanes(dst, u, p.width)
 	if exceptions > 0 {
@@ -422,12 +427,12 @@ func (e *Encoder) offer(p plan, n int, best *plan) {
 		}
 	}
 	top := bits.Len64(all)
-	p.cost, p.width = estimate(&lens, top, n)
+	p.cost, p.width = e.estimate(&lens, top, n)
 	if zeros := int(lens[0]); zeros > n/4 && p.width > 1 {
 		// One plane of presence, and the rest as if there were no zeros.
 		m := n - zeros
-		c, w := estimate(&lens, top, m)
-		if c += 2 + int(newPlaneSize(n).cost(int32(m))>>10); c < p.cost {
+		c, w := e.estimate(&lens, top, m)
+		if c += 2 + int(e.planeSize(n).cost(int32(min(m, zeros)))>>10); c < p.cost {
 			p.cost, p.width, p.sparse = c, w, true
 		}
 	}

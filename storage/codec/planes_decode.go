@@ -9,17 +9,24 @@ import (
 func (s *scratch) residuals(r *reader, c column, n int) error {
 	m := n
 	if c.ext&extSparse != 0 {
-		kind := r.byte()
+		how := r.byte()
+		kind, known := how, byte(planeMask2)
+		if s.version == version2 {
+			kind, known = how&^presenceInverted, byte(numPlaneKinds-1)
+		}
 		presence := s.presence[:(n+7)/8]
-		if r.bad || kind > planeMask2 || !r.plane(presence, kind) {
+		if r.bad || kind > known || !s.plane(r, presence, kind) {
 			return corrupt("presence of residuals is cut off or malformed")
+		}
+		if n%8 != 0 && presence[n/8]>>(n%8) != 0 {
+			return corrupt("presence of residuals outside of their block")
+		}
+		if how != kind {
+			invert(presence, n)
 		}
 		m = 0
 		for _, b := range presence {
 			m += bits.OnesCount8(b)
-		}
-		if n%8 != 0 && presence[n/8]>>(n%8) != 0 {
-			return corrupt("presence of residuals outside of their block")
 		}
 	}
 	if err := s.dense(r, c.width, m); err != nil {
@@ -54,12 +61,31 @@ func (s *scratch) spreadOut(n, m int) {
 // residual i.
 func (s *scratch) dense(r *reader, width, n int) error {
 	groups := (n + 7) / 8
-	kinds := r.bytes((width + 3) / 4)
-	if r.bad {
-		return corrupt("plane kinds are cut off")
-	}
-	for p := range width {
-		if !r.plane(s.planes[p][:groups], kinds[p/4]>>(p%4*2)&3) {
+	if s.version == version1 {
+		kinds := r.bytes((width + 3) / 4)
+		if r.bad {
+			return corrupt("plane kinds are cut off")
+		}
+		for p := range width {
+			if !s.plane(r, s.planes[p][:groups], kinds[p/4]>>(p%4*2)&3) {
+				return corrupt("planes are cut off or malformed")
+			}
+		}
+	} else if width > 0 {
+		raw := int(r.byte())
+		kinds := r.bytes((max(width-raw, 0) + 1) / 2)
+		if r.bad || raw > width {
+			return corrupt("plane kinds are cut off")
+		}
+		for p := range raw {
+			copy(s.planes[p][:groups], r.bytes(groups))
+		}
+		for p := range width - raw {
+			if r.bad || !s.plane(r, s.planes[raw+p][:groups], kinds[p/2]>>(p%2*4)&15) {
+				return corrupt("planes are cut off or malformed")
+			}
+		}
+		if r.bad {
 			return corrupt("planes are cut off or malformed")
 		}
 	}
@@ -138,24 +164,51 @@ func (s *scratch) widen(width, n int) {
 	}
 }
 
+// invert turns round the n bits of a plane.
+func invert(plane []byte, n int) {
+	for i := range plane {
+		plane[i] ^= 0xff
+	}
+	if n%8 != 0 {
+		plane[n/8] &= 1<<(n%8) - 1
+	}
+}
+
 // plane reads one plane.
-func (r *reader) plane(plane []byte, kind byte) bool {
+func (s *scratch) plane(r *reader, plane []byte, kind byte) bool {
 	var mask [maxBlock / 64]byte
 	masks := (len(plane) + 7) / 8
-	switch kind {
-	case planeZero:
+	switch {
+	case kind == planeZero:
 		clear(plane)
 		return true
-	case planeRaw:
+	case kind == planeRaw:
 		copy(plane, r.bytes(len(plane)))
 		return !r.bad
-	case planeMask:
+	case kind == planeMask:
 		copy(mask[:], r.bytes(masks))
-	case planeMask2:
+	case kind == planeMask2:
 		mask2 := r.bytes((masks + 7) / 8)
 		if r.bad || !r.scatter(mask[:masks], mask2) {
 			return false
 		}
+	case kind < planeMaskCoded:
+		codes := codeReader{b: r.b}
+		codes.read(int(kind-planeCoded), plane)
+		return codes.end(r)
+	default:
+		codes := codeReader{b: r.b}
+		codes.read(maskCodes[kind-planeMaskCoded], mask[:masks])
+		some := 0
+		for _, m := range mask[:masks] {
+			some += bits.OnesCount8(m)
+		}
+		if some > len(plane) {
+			return false
+		}
+		codes.read(codeNonzero, s.some[:some])
+		from := reader{b: s.some[:some]}
+		return codes.end(r) && from.scatter(plane, mask[:masks])
 	}
 	return !r.bad && r.scatter(plane, mask[:masks])
 }

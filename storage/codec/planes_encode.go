@@ -1,6 +1,9 @@
 package codec
 
-import "math/bits"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // transpose transposes an 8x8 matrix of bits: bit 8*i+j becomes bit 8*j+i.
 // (Hacker's Delight, 7-3.)
@@ -34,26 +37,60 @@ func (e *Encoder) appendPlanes(dst []byte, u []uint64, width int) []byte {
 			}
 		}
 	}
+	if e.version == version1 {
+		kinds := len(dst)
+		for range (width + 3) / 4 {
+			dst = append(dst, 0)
+		}
+		for p := range width {
+			var kind byte
+			dst, kind = e.appendPlane(dst, e.planes[p][:groups], n)
+			dst[kinds+p/4] |= kind << (p % 4 * 2)
+		}
+		return dst
+	}
+	// The lowest planes are noise: how many are raw stands before the kinds of
+	// the others.
+	raw := 0
+	for raw < width && 1024*ones(e.planes[raw][:groups]) >= noCode*n {
+		raw++
+	}
+	dst = append(dst, byte(raw))
 	kinds := len(dst)
-	for range (width + 3) / 4 {
+	for range (width - raw + 1) / 2 {
 		dst = append(dst, 0)
 	}
-	for p := range width {
+	for p := range raw {
+		dst = append(dst, e.planes[p][:groups]...)
+	}
+	for p := range width - raw {
 		var kind byte
-		dst, kind = appendPlane(dst, e.planes[p][:groups])
-		dst[kinds+p/4] |= kind << (p % 4 * 2)
+		dst, kind = e.appendPlane(dst, e.planes[raw+p][:groups], n)
+		dst[kinds+p/2] |= kind << (p % 2 * 4)
 	}
 	return dst
 }
 
-// appendPlane appends one plane in the smallest of its forms.
-func appendPlane(dst, plane []byte) ([]byte, byte) {
+func ones(plane []byte) int {
+	n := 0
+	for ; len(plane) >= 8; plane = plane[8:] {
+		n += bits.OnesCount64(binary.LittleEndian.Uint64(plane))
+	}
+	for _, b := range plane {
+		n += bits.OnesCount8(b)
+	}
+	return n
+}
+
+// appendPlane appends one plane of n bits in the smallest of its forms.
+func (e *Encoder) appendPlane(dst, plane []byte, n int) ([]byte, byte) {
 	var mask [maxBlock / 64]byte
-	nonzero := 0
+	nonzero, set := 0, 0
 	for i, b := range plane {
 		if b != 0 {
 			mask[i/8] |= 1 << (i % 8)
 			nonzero++
+			set += bits.OnesCount8(b)
 		}
 	}
 	if nonzero == 0 {
@@ -75,14 +112,45 @@ func appendPlane(dst, plane []byte) ([]byte, byte) {
 		kind, size = planeMask, masks+nonzero
 	}
 	if masks2+used+nonzero < size {
-		kind = planeMask2
+		kind, size = planeMask2, masks2+used+nonzero
 	}
-	switch kind {
-	case planeRaw:
+	code := 0
+	some := e.some[:0]
+	if share := 1024 * set / n; e.version == version2 && share < noCode {
+		if share >= codeFrom[byteCodes-1] {
+			for share < codeFrom[code] {
+				code++
+			}
+			if (codedLen(code, plane)+7)/8 < size {
+				kind = planeCoded + byte(code)
+			}
+		} else {
+			which := 0
+			for share < maskFrom[which] {
+				which++
+			}
+			code = maskCodes[which]
+			some = appendNonzero(some, plane, mask[:masks])
+			if (codedLen(code, mask[:masks])+codedLen(codeNonzero, some)+7)/8 < size {
+				kind = planeMaskCoded + byte(which)
+			}
+		}
+	}
+	switch {
+	case kind == planeRaw:
 		return append(dst, plane...), kind
-	case planeMask:
+	case kind >= planeMaskCoded:
+		w := bitWriter{dst: dst, free: 64}
+		w.write(code, mask[:masks])
+		w.write(codeNonzero, some)
+		return w.close(), kind
+	case kind >= planeCoded:
+		w := bitWriter{dst: dst, free: 64}
+		w.write(code, plane)
+		return w.close(), kind
+	case kind == planeMask:
 		dst = append(dst, mask[:masks]...)
-	case planeMask2:
+	case kind == planeMask2:
 		dst = append(dst, mask2[:masks2]...)
 		for _, b := range mask[:masks] {
 			if b != 0 {
@@ -90,10 +158,16 @@ func appendPlane(dst, plane []byte) ([]byte, byte) {
 			}
 		}
 	}
-	for i, m := range mask[:masks] {
+	return appendNonzero(dst, plane, mask[:masks]), kind
+}
+
+// appendNonzero appends the bytes of a plane that are not zero, as its mask
+// says.
+func appendNonzero(dst, plane, mask []byte) []byte {
+	for i, m := range mask {
 		for ; m != 0; m &= m - 1 {
 			dst = append(dst, plane[8*i+bits.TrailingZeros8(m)])
 		}
 	}
-	return dst, kind
+	return dst
 }

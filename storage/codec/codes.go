@@ -1,0 +1,169 @@
+package codec
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// Planes in which ones are rare, but not so rare that leaving out zero bytes
+// makes them small, are written as prefix codes of their bytes. The codes are
+// fixed: those of package-merge for bytes of eight independent bits that are
+// one with a certain probability each, and at most codeLen bits long.
+
+const (
+	codeLen     = 12                 // bits of the longest code
+	byteCodes   = 7                  // codes for the bytes of a plane or of a mask
+	codeNonzero = byteCodes          // the code for those bytes that are not zero
+	numCodes    = byteCodes + 1      //
+	perWord     = (64 - 7) / codeLen // codes that surely are in 8 bytes, wherever in the first they begin
+)
+
+// codeLengths says for each code and each number of ones how long the codes of
+// the bytes with so many ones are: of the first of them (in numerical order) as
+// long as said, of the others one bit longer.
+var codeLengths = [numCodes][9]struct{ length, first uint8 }{
+	{{6, 1}, {6, 5}, {7, 28}, {8, 56}, {8, 70}, {9, 56}, {9, 27}, {10, 8}, {10, 1}},    // ones: 0.40
+	{{4, 1}, {5, 8}, {6, 5}, {7, 1}, {9, 70}, {10, 56}, {11, 27}, {12, 8}, {12, 1}},    // 0.32
+	{{3, 1}, {5, 8}, {6, 10}, {8, 56}, {9, 5}, {11, 55}, {12, 28}, {12, 8}, {12, 1}},   // 0.25
+	{{2, 1}, {4, 3}, {6, 2}, {8, 2}, {10, 3}, {11, 1}, {12, 28}, {12, 8}, {12, 1}},     // 0.195
+	{{2, 1}, {4, 5}, {7, 28}, {9, 31}, {11, 1}, {12, 56}, {12, 28}, {12, 8}, {12, 1}},  // 0.15
+	{{2, 1}, {4, 6}, {7, 28}, {10, 54}, {11, 1}, {12, 56}, {12, 28}, {12, 8}, {12, 1}}, // 0.115
+	{{1, 1}, {4, 2}, {7, 3}, {11, 53}, {12, 70}, {12, 56}, {12, 28}, {12, 8}, {12, 1}}, // 0.085
+	{{0, 0}, {3, 6}, {8, 8}, {11, 5}, {12, 70}, {12, 56}, {12, 28}, {12, 8}, {12, 1}},  // 0.03, no zero bytes
+}
+
+// maskCodes are the codes of the masks of planeMaskCoded and up.
+var maskCodes = [...]int{0, 1, 2, 4, 6}
+
+// A plane of which at least codeFrom[i]/1024 of the bits are one is best
+// written with code i, one with at least maskFrom[i]/1024 with mask code i.
+// Above noCode/1024 it is best left as it is.
+const noCode = 456
+
+var (
+	codeFrom = [byteCodes]int{355, 274, 207, 168, 151, 113, 69}
+	maskFrom = [len(maskCodes)]int{53, 39, 29, 15, 0}
+)
+
+// symbol is a byte and the length of its code.
+type symbol uint16
+
+// decoding gives for each codeLen bits the byte whose code they begin with.
+// encoding gives for each byte its code, and its length in the low four bits.
+var decoding, encoding = func() (dec [numCodes][1 << codeLen]symbol, enc [numCodes][256]uint16) {
+	for c, lengths := range codeLengths {
+		var length [256]uint8
+		var used [9]uint8
+		for b := range 256 {
+			ones := bits.OnesCount8(uint8(b))
+			l := lengths[ones]
+			if l.length == 0 {
+				continue
+			}
+			length[b] = l.length
+			if used[ones] >= l.first {
+				length[b]++
+			}
+			used[ones]++
+		}
+		next := 0
+		for l := uint8(1); l <= codeLen; l++ {
+			for b := range 256 {
+				if length[b] != l {
+					continue
+				}
+				enc[c][b] = uint16(next>>(codeLen-l))<<4 | uint16(l)
+				for range 1 << (codeLen - l) {
+					dec[c][next] = symbol(b) | symbol(l)<<8
+					next++
+				}
+			}
+		}
+	}
+	return dec, enc
+}()
+
+// bitWriter appends codes, the highest bits of a byte first.
+type bitWriter struct {
+	dst  []byte
+	acc  uint64
+	free int // bits of acc that are not taken; 64 at first
+}
+
+// write appends the codes of some bytes.
+func (w *bitWriter) write(code int, b []byte) {
+	table := &encoding[code]
+	acc, free := w.acc, w.free
+	for _, x := range b {
+		e := table[x]
+		l := int(e & 15)
+		if free < l {
+			w.dst = binary.BigEndian.AppendUint32(w.dst, uint32(acc>>32))
+			acc <<= 32
+			free += 32
+		}
+		free -= l
+		acc |= uint64(e>>4) << (free & 63)
+	}
+	w.acc, w.free = acc, free
+}
+
+// close appends what is left, up to a whole byte.
+func (w *bitWriter) close() []byte {
+	for ; w.free < 64; w.free += 8 {
+		w.dst = append(w.dst, byte(w.acc>>56))
+		w.acc <<= 8
+	}
+	return w.dst
+}
+
+// codedLen returns how many bits the codes of some bytes take.
+func codedLen(code int, b []byte) int {
+	table := &encoding[code]
+	n := 0
+	for _, x := range b {
+		n += int(table[x] & 15)
+	}
+	return n
+}
+
+// codeReader reads what bitWriter wrote.
+type codeReader struct {
+	b   []byte
+	pos int // bits that are read
+}
+
+// read reads the codes of the bytes of dst. What lies behind the end of the
+// input is taken for zeros: whether there was enough is seen in the end.
+func (r *codeReader) read(code int, dst []byte) {
+	table := &decoding[code&(len(decoding)-1)]
+	b, pos := r.b, r.pos
+	for len(dst) >= perWord && pos>>3+8 <= len(b) {
+		w := binary.BigEndian.Uint64(b[pos>>3:]) << (pos & 7)
+		d := (*[perWord]byte)(dst)
+		for i := range d {
+			s := table[w>>(64-codeLen)]
+			d[i] = byte(s)
+			w <<= s >> 8 & 15
+			pos += int(s >> 8)
+		}
+		dst = dst[perWord:]
+	}
+	for i := range dst {
+		var tail [8]byte
+		if at := pos >> 3; at < len(b) {
+			copy(tail[:], b[at:])
+		}
+		s := table[binary.BigEndian.Uint64(tail[:])<<(pos&7)>>(64-codeLen)]
+		dst[i] = byte(s)
+		pos += int(s >> 8)
+	}
+	r.pos = pos
+}
+
+// end moves from behind the codes that were read. It returns false when they
+// end behind it.
+func (r *codeReader) end(from *reader) bool {
+	from.bytes((r.pos + 7) / 8)
+	return !from.bad
+}
