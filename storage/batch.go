@@ -36,6 +36,9 @@ type Batch struct {
 
 	exemplars []exemplarOf
 	announced []announced // metadata
+
+	maxSeries int // of the tenant; 0 is no limit
+	refused   []Refused
 }
 
 type unknown struct {
@@ -198,6 +201,11 @@ func (b *Batch) Commit(ctx context.Context) error {
 		if err := b.db.resolver.resolve(ctx, b); err != nil {
 			return err
 		}
+		if b.maxSeries > 0 {
+			if b.dropRefused(); b.Samples()+len(b.exemplars) == 0 {
+				return nil
+			}
+		}
 	}
 	if err := b.encode(); err != nil {
 		return err
@@ -268,6 +276,7 @@ func (b *Batch) Release() {
 	b.announced, b.exemplars = b.announced[:0], b.exemplars[:0]
 	b.series, b.ids, b.unknown, b.floats, b.sts, b.hists = b.series[:0], b.ids[:0], b.unknown[:0], b.floats[:0], b.sts[:0], b.hists[:0]
 	b.item = samplelog.Item{}
+	b.maxSeries, b.refused = 0, nil
 	b.db, b.tenant = nil, nil
 	batches.Put(b)
 }

@@ -33,8 +33,9 @@ type resolver struct {
 
 type resolving struct {
 	tenant  *head.Tenant
+	limit   int // of active series of the tenant; 0 is none
 	unknown []unknown
-	series  []*head.Series // resolved, one for each of unknown
+	series  []*head.Series // resolved, one for each of unknown; nil beyond the limit
 	done    chan error
 }
 
@@ -42,7 +43,7 @@ func newResolver(db *DB) *resolver { return &resolver{db: db} }
 
 // resolve fills in the series of a batch that it did not know. When ctx ends first the round goes on without the batch.
 func (r *resolver) resolve(ctx context.Context, b *Batch) error {
-	req := &resolving{tenant: b.tenant, unknown: append([]unknown(nil), b.unknown...), done: make(chan error, 1)}
+	req := &resolving{tenant: b.tenant, limit: b.maxSeries, unknown: append([]unknown(nil), b.unknown...), done: make(chan error, 1)}
 	r.mu.Lock()
 	switch {
 	case r.closed:
@@ -112,6 +113,7 @@ func (r *resolver) round(ctx context.Context, round []*resolving) error {
 		hash   uint64
 	}
 	seen := map[identity][]*catalogue.Series{}
+	active := map[int32]int{} // by tenant with a limit, with those of this round; only rounds add series
 	for _, req := range round {
 		req.series = make([]*head.Series, len(req.unknown))
 		for i, u := range req.unknown {
@@ -127,6 +129,15 @@ func (r *resolver) round(ctx context.Context, round []*resolving) error {
 				}
 			}
 			if c == nil {
+				if req.limit > 0 {
+					if _, ok := active[req.tenant.ID]; !ok {
+						active[req.tenant.ID] = req.tenant.Len()
+					}
+					if active[req.tenant.ID] >= req.limit {
+						continue
+					}
+					active[req.tenant.ID]++
+				}
 				c = &catalogue.Series{Tenant: req.tenant.ID, Labels: u.lset, Started: catalogue.Hour(u.mint)}
 				seen[id] = append(seen[id], c)
 				missing = append(missing, c)
