@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"errors"
 	"strings"
 	"unicode/utf8"
 	"unsafe"
@@ -29,25 +30,39 @@ func (p *position) take(b Batch) {
 	}
 }
 
+// errFull means that there is no memory for the batch.
+var errFull = errors.New("the requests hold too much")
+
 // ingest puts all good samples of a request into the batch, and notes what is wrong with the others. Its error means that
-// the request is not well-formed, and the batch must not be committed.
+// the request is not well-formed, or errFull, and the batch must not be committed.
 func (h *WriteHandler) ingest(rq *request) error {
 	d := rq.d
 	if rq.protocol == protocolV1 {
 		rq.guesses, _ = rq.batch.(GuessingBatch)
 	}
-	for h.ingestGuessed(rq); d.Next(); h.ingestGuessed(rq) {
-		h.ingestSeries(rq)
+	for {
+		if h.ingestGuessed(rq); rq.full {
+			return errFull
+		}
+		if !d.Next() {
+			break
+		}
+		if h.ingestSeries(rq); rq.full {
+			return errFull
+		}
 	}
 	if m, ok := rq.batch.(MetadataBatch); ok && rq.protocol == protocolV1 {
 		for d.NextMetadata() {
-			if md, ok := d.Metadata(); ok {
-				putMetadata(m, md, md.Metric)
+			if md, ok := d.Metadata(); ok && !rq.putMetadata(m, md, md.Metric) {
+				return errFull
 			}
 		}
 	}
 	return d.Err()
 }
+
+// maxGuessed is how many series are taken before it is asked whether there is memory for them.
+const maxGuessed = 1000
 
 // ingestGuessed puts series into the batch as long as they are the ones that were to be expected, each with one sample.
 // This is the way of nearly all samples; what is not as expected takes the way of ingestSeries, with the same outcome.
@@ -56,7 +71,7 @@ func (h *WriteHandler) ingestGuessed(rq *request) {
 		return
 	}
 	n := 0
-	for key, extent := rq.guesses.Guess(); key != nil; {
+	for key, extent := rq.guesses.Guess(); key != nil && n < maxGuessed; {
 		s, ok := rq.v1.NextGuessed(*key, wire.Extent(extent))
 		if !ok {
 			break
@@ -70,6 +85,7 @@ func (h *WriteHandler) ingestGuessed(rq *request) {
 		n++
 	}
 	rq.written[floats] += n
+	rq.grow(n * (seriesBytes + floatBytes))
 }
 
 func (h *WriteHandler) ingestSeries(rq *request) {
@@ -80,6 +96,9 @@ func (h *WriteHandler) ingestSeries(rq *request) {
 	rq.seen[exemplars] += ne
 	all := nf + nh + ne
 	if all == 0 && rq.protocol == protocolV1 {
+		return
+	}
+	if !rq.grow(seriesBytes + floatBytes*nf) {
 		return
 	}
 
@@ -120,6 +139,9 @@ func (h *WriteHandler) ingestSeries(rq *request) {
 		if rq.labels, err = d.Labels(rq.labels[:0], h.opts.Limits.Labels); err != nil {
 			return // not well-formed: Next ends, too
 		}
+		if !rq.grow(newSeriesBytes + 2*labelBytes(rq.labels)) {
+			return
+		}
 		if p.lset, bad, err = h.series(rq, rq.labels); err != nil {
 			h.dropped.add(p.key)
 			rq.dropped[droppedByRelabelling] += all
@@ -149,6 +171,9 @@ func (h *WriteHandler) ingestSeries(rq *request) {
 			rq.refuse(1, rq.checkTime(s.T))
 			continue
 		}
+		if !rq.grow(sizeOf(s)) {
+			return
+		}
 		if err := p.putHistogram(rq.batch, s); err != nil {
 			rq.refuse(1, refuse(reasonInvalidHistogram, "the histogram at %d ms: %v", s.T, err))
 			continue
@@ -156,10 +181,12 @@ func (h *WriteHandler) ingestSeries(rq *request) {
 		rq.written[histograms]++
 		last = s.T
 	}
-	h.ingestExemplars(rq, &p, last)
+	if h.ingestExemplars(rq, &p, last); rq.full {
+		return
+	}
 	if m, ok := rq.batch.(MetadataBatch); ok && rq.protocol == protocolV2 {
 		if md, ok := d.Metadata(); ok {
-			putMetadata(m, md, family(md))
+			rq.putMetadata(m, md, family(md))
 		}
 	}
 }
@@ -223,6 +250,9 @@ func (h *WriteHandler) ingestExemplars(rq *request, p *position, last int64) {
 			rq.refuse(1, refuse(reasonInvalidExemplar, "an exemplar has labels of %d characters, the limit is %d", runes, h.opts.Limits.ExemplarRunes))
 			continue
 		}
+		if !rq.grow(exemplarBytes + 2*labelBytes(rq.labels)) {
+			return
+		}
 		lset, bad := h.opts.Limits.normalise(&rq.builder, rq.labels)
 		if bad != nil {
 			rq.refuse(1, refuse(reasonInvalidExemplar, "an exemplar: %s", bad.text))
@@ -261,17 +291,22 @@ func metricType(t wire.MetricType) model.MetricType {
 // maxMetadataBytes bounds the help text and the unit of a metric.
 const maxMetadataBytes = 4096
 
-// putMetadata passes metadata on, if it is good: it decorates samples, and is no reason to refuse any.
-func putMetadata(b MetadataBatch, md wire.Metadata, family []byte) {
+// putMetadata passes metadata on, if it is good: it decorates samples, and is no reason to refuse any. It returns false when there
+// is no memory for it.
+func (rq *request) putMetadata(b MetadataBatch, md wire.Metadata, family []byte) bool {
 	if len(family) == 0 || len(family) > maxMetadataBytes || len(md.Help) > maxMetadataBytes || len(md.Unit) > maxMetadataBytes {
-		return
+		return true
 	}
 	for _, s := range [...][]byte{family, md.Help, md.Unit} {
 		if !utf8.Valid(s) || strings.IndexByte(view(s), 0) >= 0 {
-			return
+			return true
 		}
 	}
+	if !rq.grow(metadataBytes + len(family) + len(md.Help) + len(md.Unit)) {
+		return false
+	}
 	b.Metadata(view(family), metadata.Metadata{Type: metricType(md.Type), Help: view(md.Help), Unit: view(md.Unit)})
+	return true
 }
 
 // view is b as a string, valid as long as b.

@@ -29,13 +29,42 @@ const (
 	reasonInvalidExemplar
 	reasonNoSamples
 	reasonMixedSamples
+	reasonSeriesLimit
 	reasons
 )
 
 var reasonNames = [reasons]string{
 	"malformed_series", "no_metric_name", "empty_label_name", "duplicate_label", "invalid_utf8", "nul_byte", "too_many_labels",
 	"label_name_too_long", "label_value_too_long", "invalid_timestamp", "too_old", "too_far_ahead", "invalid_histogram",
-	"invalid_exemplar", "no_samples", "mixed_samples",
+	"invalid_exemplar", "no_samples", "mixed_samples", "series_limit",
+}
+
+// why is why a request was not answered with 204.
+type why int
+
+const (
+	whyMethod why = iota
+	whyProtocol
+	whyTenant
+	whyBodySize
+	whyDecodedSize
+	whyMemory
+	whyInFlight
+	whyBody
+	whySnappy
+	whyMalformed
+	whySamples
+	whyRate
+	whyLimit
+	whyUnavailable
+	whyOverloaded
+	whyInternal
+	whys
+)
+
+var whyNames = [whys]string{
+	"method", "protocol", "tenant", "body_size", "decoded_size", "memory", "in_flight", "body", "snappy", "malformed", "samples",
+	"rate_limit", "limit", "unavailable", "overloaded", "internal",
 }
 
 // kind is what is written.
@@ -53,9 +82,14 @@ type writeMetrics struct {
 	duration [protocols]prometheus.Observer
 	received [protocols][kinds]prometheus.Counter
 	refused  [reasons]prometheus.Counter
+	failed   [whys]prometheus.Counter
 	dropped  [2]prometheus.Counter // by relabelling; exemplars that the store does not keep
 
 	codes sync.Map // of requests, by protocol and code, so that none is looked up by strings
+
+	limits  *prometheus.CounterVec
+	mu      sync.Mutex          // guards what follows
+	tenants map[string]struct{} // that limits has a label for
 }
 
 const (
@@ -96,6 +130,18 @@ func newWriteMetrics(reg prometheus.Registerer, inFlight *budget) *writeMetrics 
 	for r, name := range reasonNames {
 		m.refused[r] = refused.WithLabelValues(name)
 	}
+	failed := auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "promkeep_remote_write_rejected_requests_total",
+		Help: "Remote-write requests not answered with 204: of all or some of their samples it was not said that they are stored.",
+	}, []string{"reason"})
+	for w, name := range whyNames {
+		m.failed[w] = failed.WithLabelValues(name)
+	}
+	m.tenants = map[string]struct{}{}
+	m.limits = auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "promkeep_remote_write_tenant_limited_requests_total",
+		Help: "Remote-write requests that met a limit of their tenant. Of many tenants the last have the label " + otherTenants + ".",
+	}, []string{"tenant", "limit"})
 	dropped := auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "promkeep_remote_write_dropped_samples_total",
 		Help: "Samples and exemplars that were accepted, but are not kept.",
@@ -104,7 +150,7 @@ func newWriteMetrics(reg prometheus.Registerer, inFlight *budget) *writeMetrics 
 	m.dropped[droppedExemplars] = dropped.WithLabelValues("exemplars_not_kept")
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "promkeep_remote_write_in_flight_bytes",
-		Help: "Bytes that remote-write requests hold: bodies, decompressed bodies and symbol tables.",
+		Help: "Bytes that remote-write requests hold: bodies, decompressed bodies, symbol tables, and about what is made of them until it is committed.",
 	}, func() float64 { return float64(inFlight.used.Load()) })
 	auto.NewGauge(prometheus.GaugeOpts{
 		Name: "promkeep_remote_write_in_flight_limit_bytes",
@@ -121,4 +167,24 @@ func (m *writeMetrics) answered(p protocol, code int, took time.Duration) {
 	}
 	c.(prometheus.Counter).Inc()
 	m.duration[p].Observe(took.Seconds())
+}
+
+const (
+	// maxTenantLabels bounds the tenants that metrics tell apart.
+	maxTenantLabels = 500
+	otherTenants    = "<other>" // which is no tenant's name
+)
+
+// limited counts a request that met a limit of its tenant.
+func (m *writeMetrics) limited(tenant, limit string) {
+	m.mu.Lock()
+	if _, ok := m.tenants[tenant]; !ok {
+		if len(m.tenants) < maxTenantLabels {
+			m.tenants[tenant] = struct{}{}
+		} else {
+			tenant = otherTenants
+		}
+	}
+	m.mu.Unlock()
+	m.limits.WithLabelValues(tenant, limit).Inc()
 }

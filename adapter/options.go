@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/relabel"
 
+	"github.com/promkeep/promkeep/adapter/tenancy"
 	"github.com/promkeep/promkeep/adapter/wire"
 	"github.com/promkeep/promkeep/storage/catalogue"
 )
@@ -15,7 +16,8 @@ import (
 type Limits struct {
 	BodyBytes    int64 // of a request as sent, compressed; 32 MiB
 	DecodedBytes int64 // of a request when decompressed; 64 MiB
-	// InFlightBytes bounds the memory of all requests together: bodies, decompressed bodies and symbol tables; 256 MiB.
+	// InFlightBytes bounds the memory of all requests together: bodies, decompressed bodies, symbol tables, and what is made of
+	// them until it is committed; 256 MiB.
 	InFlightBytes int64
 
 	Labels          int // of a series; 128, at most wire.MaxLabels
@@ -52,9 +54,10 @@ type Options struct {
 	MaxFuture time.Duration
 	// ReadTimeout is how long a sender may take to send the body; 30 s.
 	ReadTimeout time.Duration
-	// TenantHeader names the header that the tenant is taken from, X-Scope-OrgID for example. Without it there is one tenant.
-	// The header must come from a proxy that can be trusted.
-	TenantHeader string
+	// Tenancy tells whose a request is. Without it there is one tenant.
+	Tenancy *tenancy.Policy
+	// TenantLimits returns the limits of a tenant, by name. It is called for each request. If nil there are none.
+	TenantLimits func(tenant string) TenantLimits
 	// Relabel changes or drops series before anything else looks at their labels.
 	Relabel []*relabel.Config
 

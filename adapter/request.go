@@ -42,7 +42,11 @@ const shownProblems = 10
 // request is the state of one request. It is used again for others.
 type request struct {
 	budget *budget
-	taken  int64
+	taken  int64 // of the budget
+	grown  int64 // bytes that the batch holds, about
+	// reserved is how much of taken is for grown.
+	reserved int64
+	full     bool // the budget did not suffice for the batch
 
 	body, decoded []byte
 	v1            wire.V1

@@ -7,13 +7,16 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/promkeep/promkeep/adapter/tenancy"
+	"github.com/promkeep/promkeep/storage"
 )
 
 // WriteHandler takes remote write 1.0 and 2.0
 // (https://prometheus.io/docs/specs/prw/remote_write_spec/, https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/).
 //
 // It answers 204 when everything is durable; 400 when something is invalid, which the body names, and the rest is durable;
-// 401 without a tenant where one is needed; 405, 413 and 415; 429 for a limit of the tenant that passes, and 503 with
+// 401 and 403 without a tenant where one is needed; 405, 413 and 415; 429 for a limit of the tenant that passes, and 503 with
 // Retry-After when the store is away or too much is in flight.
 type WriteHandler struct {
 	store   Store
@@ -21,6 +24,7 @@ type WriteHandler struct {
 	budget  budget
 	metrics *writeMetrics
 	dropped droppedKeys
+	rates   rates
 }
 
 // NewWriteHandler returns the handler for /api/v1/write and its aliases.
@@ -41,6 +45,7 @@ func (h *WriteHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	code := http.StatusNoContent
 	if f != nil {
 		code = f.code
+		h.metrics.failed[f.why].Inc()
 	}
 	h.count(rq)
 	h.answer(w, rq, f)
@@ -51,44 +56,53 @@ func (h *WriteHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *WriteHandler) serve(w http.ResponseWriter, r *http.Request, rq *request) *failure {
-	refuse := func(code int, err error) *failure {
-		return &failure{code: code, text: err.Error(), unread: true}
+	refuse := func(code int, why why, err error) *failure {
+		return &failure{code: code, why: why, text: err.Error(), unread: true}
 	}
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return refuse(http.StatusMethodNotAllowed, errors.New("remote write is a POST"))
+		return refuse(http.StatusMethodNotAllowed, whyMethod, errors.New("remote write is a POST"))
 	}
 	var err error
 	if rq.protocol, err = protocolOf(r.Header); err != nil {
-		return refuse(http.StatusUnsupportedMediaType, err)
+		return refuse(http.StatusUnsupportedMediaType, whyProtocol, err)
 	}
 	if err := checkEncoding(r.Header); err != nil {
-		return refuse(http.StatusUnsupportedMediaType, err)
+		return refuse(http.StatusUnsupportedMediaType, whyProtocol, err)
 	}
-	tenant, code, err := tenantOf(r.Header, h.opts.TenantHeader)
+	tenant, err := h.opts.Tenancy.Writer(r)
 	if err != nil {
-		return refuse(code, err)
+		code := http.StatusInternalServerError
+		var e *tenancy.Error
+		if errors.As(err, &e) {
+			code = e.Code
+		}
+		return refuse(code, whyTenant, err)
 	}
 	if f := h.read(w, r, rq); f != nil {
 		return f
 	}
+	limits := h.limits(tenant)
+	if f := h.takeRate(tenant, 0, limits); f != nil {
+		return f // before it costs more than its reading
+	}
 	if f := h.decompress(rq); f != nil {
 		return f
 	}
-	return h.write(r.Context(), rq, tenant)
+	return h.write(r.Context(), rq, tenant, limits)
 }
 
 // write stores what is good of the decompressed request.
-func (h *WriteHandler) write(ctx context.Context, rq *request, tenant string) *failure {
+func (h *WriteHandler) write(ctx context.Context, rq *request, tenant string, limits TenantLimits) *failure {
 	rq.d = &rq.v1
 	if rq.protocol == protocolV2 {
 		rq.d = &rq.v2
 	}
 	if err := rq.d.Reset(rq.decoded); err != nil {
-		return fail(http.StatusBadRequest, "%v", err)
+		return fail(http.StatusBadRequest, whyMalformed, "%v", err)
 	}
-	if rq.protocol == protocolV2 && !rq.take(int64(rq.v2.TableBytes())) {
-		return h.overloaded()
+	if table := int64(rq.v2.TableBytes()); rq.protocol == protocolV2 && !rq.take(table) {
+		return h.overloaded(rq, table)
 	}
 	rq.minTime, rq.maxTime = max(h.store.MinTime(), 0), maxTimestamp
 	if h.opts.MaxFuture >= 0 {
@@ -100,41 +114,59 @@ func (h *WriteHandler) write(ctx context.Context, rq *request, tenant string) *f
 	}
 	defer batch.Release()
 	rq.batch = batch
+	if b, ok := batch.(SeriesLimiter); ok && limits.ActiveSeries > 0 {
+		b.LimitSeries(limits.ActiveSeries)
+	}
 
 	if err := h.ingest(rq); err != nil {
 		rq.seen, rq.written, rq.refused, rq.dropped = [kinds]int{}, [kinds]int{}, [reasons]int{}, [2]int{}
-		return fail(http.StatusBadRequest, "%v; nothing of the request was stored", err)
+		if rq.full {
+			return h.overloaded(rq, rq.grown-rq.reserved)
+		}
+		return fail(http.StatusBadRequest, whyMalformed, "%v; nothing of the request was stored", err)
 	}
 	if rq.d.Foreign() {
-		return fail(http.StatusBadRequest, "the request has no time series of remote write %s, as which its Content-Type declares it, but looks like the other version",
+		return fail(http.StatusBadRequest, whyMalformed, "the request has no time series of remote write %s, as which its Content-Type declares it, but looks like the other version",
 			rq.protocol)
 	}
+	n := rq.written[floats] + rq.written[histograms] + rq.written[exemplars]
+	if f := h.takeRate(tenant, n, limits); f != nil {
+		rq.written, rq.refused, rq.problem = [kinds]int{}, [reasons]int{}, 0 // they come again
+		return f
+	}
 	if err := batch.Commit(ctx); err != nil {
+		h.rates.give(tenant, n)
 		rq.written = [kinds]int{}
 		return storeFailure(err)
 	}
+	h.refuseSeries(rq, tenant, limits)
 	if rq.problem > 0 {
-		return &failure{code: http.StatusBadRequest, text: rq.answer()}
+		return &failure{code: http.StatusBadRequest, why: whySamples, text: rq.answer()}
 	}
 	return nil
 }
 
 // storeFailure is the answer to an error of the store.
 func storeFailure(err error) *failure {
-	f := &failure{code: http.StatusInternalServerError, text: err.Error()}
+	f := &failure{code: http.StatusInternalServerError, why: whyInternal, text: err.Error()}
 	var l limited
 	if errors.As(err, &l) {
-		f.code = http.StatusBadRequest
+		f.code, f.why = http.StatusBadRequest, whyLimit
 		f.text = err.Error() + " (" + l.LimitExceeded() + ")"
 	}
 	var r retryable
 	if errors.As(err, &r) {
 		f.after = max(r.RetryAfter(), time.Second)
-		if f.code = http.StatusServiceUnavailable; l != nil {
+		switch {
+		case l != nil:
 			f.code = http.StatusTooManyRequests
+		case errors.Is(err, storage.ErrOverloaded):
+			f.code, f.why = http.StatusServiceUnavailable, whyOverloaded
+		default:
+			f.code, f.why = http.StatusServiceUnavailable, whyUnavailable
 		}
 	} else if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		f.code, f.after = http.StatusServiceUnavailable, time.Second
+		f.code, f.why, f.after = http.StatusServiceUnavailable, whyUnavailable, time.Second
 	}
 	return f
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/promkeep/promkeep/adapter"
+	"github.com/promkeep/promkeep/adapter/tenancy"
 )
 
 // TestV1: samples arrive bit by bit, at first and when their series are known; a label set may repeat within a request.
@@ -347,7 +348,7 @@ func TestHTTP2(t *testing.T) {
 }
 
 func TestTenants(t *testing.T) {
-	b := newBundle(t, adapter.Options{TenantHeader: "X-Scope-OrgID"})
+	b := newBundle(t, adapter.Options{Tenancy: &tenancy.Policy{Header: tenancy.DefaultHeader}})
 	body := compress(t, requestOf(series("__name__", "a")))
 	for tenant, code := range map[string]int{
 		"": 401, "team-a": 204, "Team_b.(x)!*'": 204, ".": 400, "..": 400, "a/b": 400, "a|b": 400, "ü": 400, strings.Repeat("x", 150): 204, strings.Repeat("x", 151): 400,

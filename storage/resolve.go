@@ -70,7 +70,9 @@ func (r *resolver) resolve(ctx context.Context, b *Batch) error {
 		return unavailable(ctx.Err())
 	}
 	for i, u := range req.unknown {
-		b.series[u.at], b.ids[u.at] = req.series[i], req.series[i].ID
+		if s := req.series[i]; s != nil {
+			b.series[u.at], b.ids[u.at] = s, s.ID
+		}
 	}
 	return nil
 }

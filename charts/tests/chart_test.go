@@ -131,7 +131,7 @@ func TestArguments(t *testing.T) {
 }
 
 // notForExtraArgs are flags that the chart sets itself, or that would start a PostgreSQL which the image does not have.
-var notForExtraArgs = []string{"web.listen-address", "web.config.file", "db.uri", "db.uri-file", "data-dir", "postgres.bin-dir", "write.relabel-config.file"}
+var notForExtraArgs = []string{"web.listen-address", "web.config.file", "db.uri", "db.uri-file", "data-dir", "postgres.bin-dir", "write.relabel-config.file", "limits.file"}
 
 // TestEveryFlagIsReachable sets each flag of promkeep serve through extraArgs.
 func TestEveryFlagIsReachable(t *testing.T) {

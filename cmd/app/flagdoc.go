@@ -34,8 +34,10 @@ const flagDocsHead = `<!-- Generated from the flags by "go run ./cmd/internal/fl
 
 # Configuration
 
-promkeep is configured by flags. There is no configuration file but the one of ` + "`--web.config.file`" + `, which holds TLS and
-basic auth in [the format of Prometheus' exporters](https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md).
+promkeep is configured by flags. Three of them name files: ` + "`--web.config.file`" + ` has TLS and basic auth in
+[the format of Prometheus' exporters](https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md),
+` + "`--write.relabel-config.file`" + ` relabel configs as Prometheus has them, ` + "`--limits.file`" + `
+[limits of tenants](operations.md#tenants-and-limits).
 
 Durations are written as in Prometheus (` + "`90d`, `1h30m`" + `), sizes with a unit (` + "`64MiB`, `1GiB`" + `). A flag that may be repeated says
 so. ` + "`/api/v1/status/flags`" + ` tells what a running promkeep was given.

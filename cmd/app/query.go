@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
 
+	"github.com/promkeep/promkeep/adapter/tenancy"
 	"github.com/promkeep/promkeep/promql"
 	"github.com/promkeep/promkeep/storage"
 )
@@ -55,11 +56,12 @@ func (q *queryFlags) handler(db *storage.DB, flags map[string]string, retention 
 			}
 		}
 	}
+	store := tenancy.Federate(db)
 	return promql.NewHandler(promql.Options{
-		Queryable:           db,
-		Cardinality:         db,
-		Metadata:            db,
-		Exemplars:           db,
+		Queryable:           store,
+		Cardinality:         store,
+		Metadata:            store,
+		Exemplars:           store,
 		Engine:              promql.NewEngine(engine),
 		CORSOrigin:          q.cors,
 		ReadSampleLimit:     q.readSamples,

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/promkeep/promkeep/adapter/tenancy"
 	"github.com/promkeep/promkeep/storage"
 	"github.com/promkeep/promkeep/storage/postgres"
 )
@@ -43,9 +44,11 @@ type serve struct {
 	queueSize     units.Base2Bytes
 	connections   int32
 
-	write writeFlags
-	query queryFlags
-	debug debug
+	tenancy tenancyFlags
+	limits  limitFlags
+	write   writeFlags
+	query   queryFlags
+	debug   debug
 }
 
 func newServe(a *kingpin.Application) *serve {
@@ -62,6 +65,8 @@ func newServe(a *kingpin.Application) *serve {
 	cmd.Flag("storage.head.cache-size", "Bound of the packed rows kept in memory.").Default("1GiB").BytesVar(&s.cacheSize)
 	cmd.Flag("storage.head.max-size", "Bound of the samples in memory that wait for a flush; above it writes get 503.").Default("2GiB").BytesVar(&s.headSize)
 	cmd.Flag("storage.log.queue-size", "Bound of what waits for a commit; above it writes get 503.").Default("64MiB").BytesVar(&s.queueSize)
+	s.tenancy.register(cmd)
+	s.limits.register(cmd)
 	s.write.register(cmd)
 	s.query.register(cmd)
 	s.debug.register(cmd)
@@ -70,6 +75,10 @@ func newServe(a *kingpin.Application) *serve {
 
 func (s *serve) run(ctx context.Context, logger *slog.Logger) error {
 	logger.Info("starting promkeep", "version", version.Info(), "build", version.BuildContext())
+	policy, err := s.tenancy.policy(*s.web.WebConfigFile)
+	if err != nil {
+		return err
+	}
 	// First of all the port: who finds it taken should not have started a database.
 	listeners, err := s.listen()
 	if err != nil {
@@ -78,10 +87,17 @@ func (s *serve) run(ctx context.Context, logger *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector("promkeep"))
+	if err := s.limits.open(registry); err != nil {
+		return err
+	}
 
 	front := newFront(registry)
 	server := &http.Server{Handler: front.handler(logger), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		s.limits.follow(ctx, logger)
+		return nil
+	})
 	group.Go(func() error {
 		var err error
 		if *s.web.WebSystemdSocket {
@@ -95,7 +111,7 @@ func (s *serve) run(ctx context.Context, logger *slog.Logger) error {
 		return err
 	})
 	group.Go(func() error {
-		err := s.store(ctx, logger, front, func() {
+		err := s.store(ctx, logger, front, policy, func() {
 			stopCtx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			if err := server.Shutdown(stopCtx); err != nil {
@@ -114,7 +130,7 @@ func (s *serve) run(ctx context.Context, logger *slog.Logger) error {
 }
 
 // store runs database and storage until ctx ends, then stops requests with drain, then itself.
-func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, drain func()) error {
+func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, policy *tenancy.Policy, drain func()) error {
 	registry := front.registry
 	uri, server, err := s.db.open(ctx, logger)
 	if err != nil {
@@ -150,7 +166,7 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, dr
 			logger.Error("closing the storage", "err", err)
 		}
 	}()
-	write, err := s.write.handler(db, logger, registry)
+	write, err := s.write.handler(db, policy, s.limits.of, logger, registry)
 	if err != nil {
 		return err
 	}
@@ -158,7 +174,7 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, dr
 	if err != nil {
 		return err
 	}
-	front.open(db, s.debug.handler(db, routes(write, query)))
+	front.open(db, s.debug.handler(db, routes(write, policy.Middleware(query))))
 	logger.Info("promkeep is ready", "database", uri.String())
 	if server != nil {
 		fmt.Fprint(os.Stderr, banner((*s.web.WebListenAddresses)[0]))

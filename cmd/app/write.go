@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v2"
 
 	"github.com/promkeep/promkeep/adapter"
+	"github.com/promkeep/promkeep/adapter/tenancy"
 	"github.com/promkeep/promkeep/storage"
 	"github.com/promkeep/promkeep/storage/catalogue"
 )
@@ -38,7 +39,7 @@ func (w *writeFlags) register(cmd *kingpin.CmdClause) {
 	cmd.Flag("write.relabel-config.file", "File with a list of Prometheus relabel configs that every series written goes through.").StringVar(&w.relabel)
 }
 
-func (w *writeFlags) handler(db *storage.DB, logger *slog.Logger, registry *prometheus.Registry) (http.Handler, error) {
+func (w *writeFlags) handler(db *storage.DB, policy *tenancy.Policy, limits func(string) adapter.TenantLimits, logger *slog.Logger, registry *prometheus.Registry) (http.Handler, error) {
 	rules, err := relabelConfigs(w.relabel)
 	if err != nil {
 		return nil, err
@@ -56,10 +57,12 @@ func (w *writeFlags) handler(db *storage.DB, logger *slog.Logger, registry *prom
 			LabelNameBytes:  w.maxName,
 			LabelValueBytes: min(w.maxValue, catalogue.MaxLabelValue),
 		},
-		MaxFuture:  future,
-		Relabel:    rules,
-		Logger:     logger.With("component", "adapter"),
-		Registerer: registry,
+		MaxFuture:    future,
+		Tenancy:      policy,
+		TenantLimits: limits,
+		Relabel:      rules,
+		Logger:       logger.With("component", "adapter"),
+		Registerer:   registry,
 	}), nil
 }
 

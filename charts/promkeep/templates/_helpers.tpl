@@ -146,12 +146,17 @@ annotations:
   "write.max-labels" $v.write.maxLabels
   "write.max-label-name-length" $v.write.maxLabelNameLength
   "write.max-label-value-length" $v.write.maxLabelValueLength
+  "tenancy.header" $v.tenancy.header
+  "tenancy.max-query-tenants" $v.tenancy.maxQueryTenants
+  "limits.samples-per-second" $v.limits.samplesPerSecond
+  "limits.samples-burst" $v.limits.samplesBurst
+  "limits.active-series" $v.limits.activeSeries
   "query.timeout" $v.query.timeout
   "query.lookback-delta" $v.query.lookbackDelta
   "query.max-concurrency" $v.query.maxConcurrency
   "query.max-samples" $v.query.maxSamples
 }}
-{{- range list "db.uri" "db.uri-file" "data-dir" "postgres.bin-dir" "web.config.file" "web.listen-address" "write.relabel-config.file" }}
+{{- range list "db.uri" "db.uri-file" "data-dir" "postgres.bin-dir" "web.config.file" "web.listen-address" "write.relabel-config.file" "limits.file" }}
 {{- if hasKey $v.extraArgs . }}
 {{- fail (printf "extraArgs cannot have %s: the chart sets it, or it makes no sense in this container" .) }}
 {{- end }}
@@ -163,6 +168,15 @@ annotations:
 {{- end }}
 {{- if $v.write.relabelConfigs }}
 - --write.relabel-config.file=/etc/promkeep/relabel/relabel.yml
+{{- end }}
+{{- if $v.limits.overrides }}
+- --limits.file=/etc/promkeep/limits/limits.yml
+{{- end }}
+{{- if and $v.tenancy.enabled (not (hasKey $v.extraArgs "tenancy.enabled")) }}
+- --tenancy.enabled
+{{- end }}
+{{- if and $v.tenancy.fromBasicAuth (not (hasKey $v.extraArgs "tenancy.from-basic-auth")) }}
+- --tenancy.from-basic-auth
 {{- end }}
 {{- range $name, $value := $flags }}
 {{- if not (or (hasKey $v.extraArgs $name) (kindIs "invalid" $value) (eq (toString $value) "")) }}

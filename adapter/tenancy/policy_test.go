@@ -1,0 +1,92 @@
+package tenancy_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/promkeep/promkeep/adapter/tenancy"
+)
+
+// TestNames: Mimir's rules for the names of tenants.
+func TestNames(t *testing.T) {
+	for tenant, good := range map[string]bool{
+		"a": true, "team-a": true, "Team_b.(x)!*'": true, "0": true, "...": true, strings.Repeat("x", 150): true,
+		"": false, ".": false, "..": false, "__mimir_cluster": false, "a/b": false, "a b": false, "a|b": false, "ü": false, "a\x00": false,
+		"a,b": false, `a\b`: false, strings.Repeat("x", 151): false,
+	} {
+		require.Equal(t, good, tenancy.Check(tenant) == nil, "%q", tenant)
+	}
+}
+
+// TestPolicy: what each way of sending a tenant means to a writer and to a reader.
+func TestPolicy(t *testing.T) {
+	header := &tenancy.Policy{Header: "X-Scope-OrgID", MaxQueried: 3}
+	user := &tenancy.Policy{Header: "X-Scope-OrgID", MaxQueried: 3, User: func(r *http.Request) (string, error) {
+		name, _, ok := r.BasicAuth()
+		if !ok {
+			return "", errors.New("who are you?")
+		}
+		return name, nil
+	}}
+	for _, c := range []struct {
+		name    string
+		policy  *tenancy.Policy
+		headers []string
+		user    string
+		writer  string
+		readers string // joined
+		code    int    // of both, or
+		write   int    // of the writer alone
+		read    int    // of the reader alone
+	}{
+		{name: "no tenancy", headers: []string{"a"}},
+		{name: "one", policy: header, headers: []string{"a"}, writer: "a", readers: "a"},
+		{name: "none", policy: header, code: 401},
+		{name: "empty", policy: header, headers: []string{""}, code: 401},
+		{name: "twice", policy: header, headers: []string{"a", "b"}, code: 400},
+		{name: "twice the same", policy: header, headers: []string{"a", "a"}, code: 400},
+		{name: "not a name", policy: header, headers: []string{"a/b"}, code: 400},
+		{name: "several", policy: header, headers: []string{"b|a"}, write: 400, readers: "a|b"},
+		{name: "several, some twice", policy: header, headers: []string{"b|a|b|a"}, write: 400, readers: "a|b"},
+		{name: "one twice", policy: header, headers: []string{"a|a"}, write: 400, readers: "a"},
+		{name: "several, one empty", policy: header, headers: []string{"a|"}, code: 400},
+		{name: "several, one not a name", policy: header, headers: []string{"a|b/c"}, code: 400},
+		{name: "at the limit", policy: header, headers: []string{"a|b|c"}, write: 400, readers: "a|b|c"},
+		{name: "beyond the limit", policy: header, headers: []string{"a|b|c|d"}, write: 400, read: 422},
+		{name: "user", policy: user, user: "a", writer: "a", readers: "a"},
+		{name: "user and the same", policy: user, user: "a", headers: []string{"a"}, writer: "a", readers: "a"},
+		{name: "user and another", policy: user, user: "a", headers: []string{"b"}, code: 403},
+		{name: "user and more", policy: user, user: "a", headers: []string{"a|b"}, code: 403},
+		{name: "no user", policy: user, headers: []string{"a"}, code: 401},
+		{name: "user that is no tenant", policy: user, user: "a/b", code: 403},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			for _, h := range c.headers {
+				r.Header.Add("X-Scope-OrgID", h)
+			}
+			if c.user != "" {
+				r.SetBasicAuth(c.user, "secret")
+			}
+			codeOf := func(err error) int {
+				if err == nil {
+					return 0
+				}
+				var e *tenancy.Error
+				require.ErrorAs(t, err, &e)
+				return e.Code
+			}
+			writer, err := c.policy.Writer(r)
+			require.Equal(t, c.code+c.write, codeOf(err), "%v", err)
+			require.Equal(t, c.writer, writer)
+			readers, err := c.policy.Readers(r)
+			require.Equal(t, c.code+c.read, codeOf(err), "%v", err)
+			require.Equal(t, c.readers, strings.Join(readers, "|"))
+		})
+	}
+}
