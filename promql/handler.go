@@ -28,7 +28,7 @@ type handler struct {
 	reads     *Limiter
 }
 
-// NewHandler serves the read side of Prometheus' HTTP API: /api/v1/… but for what writes, /federate, remote read at
+// NewHandler serves the read side of Prometheus' HTTP API: /api/v1/… but for what writes, the TSDB admin APIs, /federate, remote read at
 // /api/v1/read and /read, and /-/healthy and /-/ready. Any other path is 404. The tenant, if there are any, is expected in
 // the context of the request.
 func NewHandler(opts Options) (http.Handler, error) {
@@ -87,6 +87,7 @@ func (h *handler) router() http.Handler {
 			} {
 				r.Method(http.MethodGet, apiPrefix+path, measure(apiPrefix+path, h.wrap(serve)))
 			}
+			h.adminRoutes(r, measure)
 			r.Method(http.MethodGet, "/federate",
 				measure("/federate", h.limited(httputil.CompressionHandler{Handler: http.HandlerFunc(h.federate)})))
 		})

@@ -37,6 +37,9 @@ type Options struct {
 	// Cardinality answers /api/v1/status/tsdb; without it that path is 501.
 	Cardinality CardinalityStore
 
+	// Admin answers /api/v1/admin/tsdb/… (--web.enable-admin-api); without it these are 503.
+	Admin AdminStore
+
 	// Ready tells what is still missing before queries can be answered, nil if nothing is. Until then every path but
 	// /-/healthy is 503 with Retry-After.
 	Ready func() error

@@ -23,7 +23,8 @@ import (
 )
 
 // upstreamRoutes are the paths below /api/v1 that upstream's API answers. Its /metadata, /read and most of /status look into
-// a local TSDB or scrape manager and have handlers of our own; what writes, deletes or is experimental is left out.
+// a local TSDB or scrape manager and have handlers of our own; what writes or is experimental is left out, and what
+// deletes is in admin.go.
 var upstreamRoutes = []struct{ path, methods string }{
 	{"/query", "GET POST"},
 	{"/query_range", "GET POST"},

@@ -24,6 +24,16 @@ var (
 	CopyRecent string
 	//go:embed queries/copy_recent_any.sql
 	CopyRecentAny string
+	//go:embed queries/deletion_done.sql
+	DeletionDone string
+	//go:embed queries/deletion_ids.sql
+	DeletionIDs string
+	//go:embed queries/deletion_insert.sql
+	DeletionInsert string
+	//go:embed queries/deletion_series.sql
+	DeletionSeries string
+	//go:embed queries/deletions.sql
+	Deletions string
 	//go:embed queries/ended_label_names.sql
 	EndedLabelNames string
 	//go:embed queries/ended_label_names_pairs.sql
@@ -36,6 +46,16 @@ var (
 	EndedMetrics string
 	//go:embed queries/ended_metrics_pairs.sql
 	EndedMetricsPairs string
+	//go:embed queries/erase_chunk.sql
+	EraseChunk string
+	//go:embed queries/erase_part.sql
+	ErasePart string
+	//go:embed queries/erased_day_put.sql
+	ErasedDayPut string
+	//go:embed queries/erased_day_reset.sql
+	ErasedDayReset string
+	//go:embed queries/erased_days.sql
+	ErasedDays string
 	//go:embed queries/exemplar_bound.sql
 	ExemplarBound string
 	//go:embed queries/exemplar_expire.sql
@@ -116,6 +136,8 @@ var (
 	PartDetachFinalize string
 	//go:embed queries/part_drop.sql
 	PartDrop string
+	//go:embed queries/part_ids.sql
+	PartIDs string
 	//go:embed queries/part_insert.sql
 	PartInsert string
 	//go:embed queries/part_merged.sql
@@ -140,6 +162,12 @@ var (
 	ReadRows string
 	//go:embed queries/relations_size.sql
 	RelationsSize string
+	//go:embed queries/retention_clear.sql
+	RetentionClear string
+	//go:embed queries/retention_move.sql
+	RetentionMove string
+	//go:embed queries/retention_put.sql
+	RetentionPut string
 	//go:embed queries/segment_drop.sql
 	SegmentDrop string
 	//go:embed queries/segment_lock.sql
@@ -174,8 +202,6 @@ var (
 	Tenants string
 	//go:embed queries/timescaledb_available.sql
 	TimescaleDBAvailable string
-	//go:embed queries/timescaledb_batch.sql
-	TimescaleDBBatch string
 	//go:embed queries/timescaledb_chunk_create.sql
 	TimescaleDBChunkCreate string
 	//go:embed queries/timescaledb_chunk_empty.sql
@@ -190,12 +216,18 @@ var (
 	TimescaleDBCreate string
 	//go:embed queries/timescaledb_days.sql
 	TimescaleDBDays string
+	//go:embed queries/timescaledb_dml_unlimited.sql
+	TimescaleDBDmlUnlimited string
 	//go:embed queries/timescaledb_drop_before.sql
 	TimescaleDBDropBefore string
 	//go:embed queries/timescaledb_license.sql
 	TimescaleDBLicense string
+	//go:embed queries/timescaledb_recompress.sql
+	TimescaleDBRecompress string
 	//go:embed queries/timescaledb_size.sql
 	TimescaleDBSize string
+	//go:embed queries/tombstones.sql
+	Tombstones string
 	//go:embed queries/youngest.sql
 	Youngest string
 )

@@ -36,6 +36,10 @@ type DB struct {
 	unended   []head.Ended // series that left memory without the catalogue knowing; guarded by flushMu
 	metrics   *metrics
 
+	erased      atomic.Pointer[erasures]
+	tombstones  atomic.Int64 // how many the database holds
+	staleErased bool         // the database may know of other tombstones than erased; guarded by flushMu
+
 	youngest   atomic.Int64 // ms, the youngest sample ever taken; 0 if there is none
 	size       atomic.Int64 // bytes on disk, as last measured
 	oversize   bool         // the store is larger than it may be; guarded by flushMu
@@ -82,6 +86,7 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 	db.catalogue = catalogue.New(db.pool, db.reads)
 	db.chunks = chunks.New(db.pool, db.reads, db.status, cfg.Logger)
 	db.chunks.OnCorrupt = db.corrupt
+	db.chunks.Erased = func(id uint64) []chunks.Span { return db.erasedNow().of(id) }
 	db.resolver = newResolver(db)
 	db.metadata = newMetadataWriter(db)
 
@@ -91,6 +96,11 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 	}
 	db.youngest.Store(youngest)
 	if err := db.recover(ctx, pc); err != nil {
+		return nil, err
+	}
+	db.staleErased = true
+	if err := db.reloadErased(ctx); err != nil {
+		db.log.Close()
 		return nil, err
 	}
 	run, stop := context.WithCancel(context.Background())

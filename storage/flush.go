@@ -19,6 +19,11 @@ import (
 func (db *DB) Flush(ctx context.Context) error {
 	db.flushMu.Lock()
 	defer db.flushMu.Unlock()
+	return db.flush(ctx)
+}
+
+// flush is Flush for who holds flushMu.
+func (db *DB) flush(ctx context.Context) error {
 	began := time.Now()
 	var pos samplelog.Position
 	err := db.log.Barrier(func(p samplelog.Position) {

@@ -64,6 +64,9 @@ func (db *DB) Maintain(ctx context.Context) error {
 	if err := db.merge(ctx); err != nil {
 		return err
 	}
+	if err := db.eraseDeleted(ctx); err != nil {
+		return err
+	}
 	compressed, err := db.chunks.Compress(ctx, now.Add(-db.chunks.LateAfter).UnixMilli())
 	if err != nil {
 		return err
@@ -124,6 +127,7 @@ func (db *DB) merge(ctx context.Context) error {
 			return nil
 		}
 		db.metrics.merge(m, time.Since(began))
+		db.pause()
 	}
 	return ctx.Err()
 }

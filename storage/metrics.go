@@ -31,6 +31,9 @@ type metrics struct {
 	daysDropped   prometheus.Counter
 
 	daysDroppedForSize prometheus.Counter
+	erasedRows         prometheus.Counter
+	erasedSamples      prometheus.Counter
+	eraseFailures      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
@@ -71,7 +74,12 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 	m.corruptRows = counter("promkeep_corrupt_rows_total", "Packed rows that could not be decoded, each time one was met.")
 	m.daysDropped = counter("promkeep_retention_days_dropped_total", "Day ranges dropped by the retention.")
 	m.daysDroppedForSize = counter("promkeep_retention_size_days_dropped_total", "Day ranges dropped because the store was larger than --storage.retention.size.")
+	m.erasedRows = counter("promkeep_erase_rows_total", "Packed rows that were written again, or went, because samples in them were deleted or are past their retention.")
+	m.erasedSamples = counter("promkeep_erase_samples_total", "Samples taken out of packed rows because they were deleted or are past their retention.")
+	m.eraseFailures = counter("promkeep_erase_failures_total", "Attempts to take samples out of packed rows that failed and will be repeated.")
 	m.all = append(m.all, m.lastFlush, m.mergeRows)
+
+	gauge("promkeep_erase_pending_tombstones", "Series, or whole metrics, of deletions whose samples are still in packed rows, though no longer in answers.", func() float64 { return float64(db.tombstones.Load()) })
 
 	gauge("promkeep_storage_size_bytes", "What all of promkeep's relations take on disk, as last measured.", func() float64 { return float64(db.size.Load()) })
 	gauge("promkeep_retention_limit_bytes", "--storage.retention.size; 0 is no limit.", func() float64 { return float64(db.cfg.RetentionSize) })

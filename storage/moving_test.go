@@ -56,6 +56,8 @@ func TestLaw2AReaderThatIsHeldUpMissesNothing(t *testing.T) {
 				moved <- err
 				return
 			}
+			db.flushMu.Lock()
+			defer db.flushMu.Unlock()
 			moved <- db.merge(ctx)
 		}()
 		require.Eventually(t, func() bool {

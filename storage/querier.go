@@ -130,11 +130,26 @@ type selected struct {
 	cover      int64 // rows of the view count from here on, rows of the database up to here
 	view       head.View
 	rows       []chunks.Row
+	erased     []chunks.Span
 }
 
-// collect finds the series, takes what is in memory, and reads the rest from the database. The order matters: what is
-// flushed and evicted after a look into memory is in the database by the time that is asked.
+// collect finds the series and what there is of them, all before or all after any deletion.
 func (db *DB) collect(ctx context.Context, mint, maxt int64, ms []*labels.Matcher) ([]*selected, error) {
+	const tries = 5
+	for try := 1; ; try++ {
+		before := db.erased.Load()
+		out, err := db.collectOnce(ctx, mint, maxt, ms)
+		after := db.erased.Load()
+		if err != nil || before == after || try == tries {
+			clip(out, before, after)
+			return out, err
+		}
+	}
+}
+
+// collectOnce finds the series, takes what is in memory, and reads the rest from the database. The order matters: what is
+// flushed and evicted after a look into memory is in the database by the time that is asked.
+func (db *DB) collectOnce(ctx context.Context, mint, maxt int64, ms []*labels.Matcher) ([]*selected, error) {
 	tenant, ok, err := db.catalogue.LookupTenant(ctx, tenantOf(ctx))
 	if err != nil {
 		return nil, unavailable(err)
@@ -211,12 +226,11 @@ func (s *selected) load(set *series.Set) error {
 		mint = math.MinInt64
 	}
 	for _, r := range s.rows {
-		rows = append(rows, chunks.Clipped{Row: r, Mint: mint, Maxt: min(s.maxt, s.cover-1)})
+		rows = chunks.AppendWithout(rows, chunks.Clipped{Row: r, Mint: mint, Maxt: min(s.maxt, s.cover-1)}, s.erased)
 	}
 	for _, r := range s.view.Rows {
 		if r.End >= s.cover {
-			row := chunks.Row{SeriesID: s.id, Start: r.Start, End: r.End, N: r.N, Version: r.Version, Encoding: r.Encoding, Data: r.Data}
-			rows = append(rows, chunks.Clipped{Row: row, Mint: max(mint, s.cover), Maxt: s.maxt})
+			rows = chunks.AppendWithout(rows, chunks.Clipped{Row: chunkRow(s.id, r), Mint: max(mint, s.cover), Maxt: s.maxt}, s.erased)
 		}
 	}
 	var more []series.Run
@@ -259,12 +273,12 @@ func (s *selected) hasHistograms() bool {
 func (s *selected) hasSample(mint, maxt int64) bool {
 	inside := func(start, end int64) bool { return start >= mint && start <= maxt || end >= mint && end <= maxt }
 	for _, r := range s.rows {
-		if inside(r.Start, r.End) {
+		if len(s.erased) == 0 && inside(r.Start, r.End) {
 			return true
 		}
 	}
 	for _, r := range s.view.Rows {
-		if inside(r.Start, r.End) {
+		if len(s.erased) == 0 && inside(r.Start, r.End) {
 			return true
 		}
 	}

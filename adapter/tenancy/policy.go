@@ -152,6 +152,25 @@ func (p *Policy) Middleware(next http.Handler) http.Handler {
 	})
 }
 
+// Single is Middleware for requests that change something: they are of one tenant.
+func (p *Policy) Single(next http.Handler) http.Handler {
+	if p == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodOptions {
+			next.ServeHTTP(w, r)
+			return
+		}
+		tenant, err := p.Writer(r)
+		if err != nil {
+			refuse(w, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(WithTenants(r.Context(), []string{tenant})))
+	})
+}
+
 // refuse answers in the form of Prometheus' API.
 func refuse(w http.ResponseWriter, err error) {
 	code := http.StatusInternalServerError

@@ -90,3 +90,20 @@ func TestPolicy(t *testing.T) {
 		})
 	}
 }
+
+// TestSingle: what changes something is of one tenant.
+func TestSingle(t *testing.T) {
+	p := &tenancy.Policy{Header: "X-Scope-OrgID"}
+	for header, code := range map[string]int{"a": http.StatusNoContent, "a|b": http.StatusBadRequest, "": http.StatusUnauthorized} {
+		reached := false
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/admin/tsdb/delete_series", nil)
+		r.Header.Set("X-Scope-OrgID", header)
+		w := httptest.NewRecorder()
+		p.Single(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			reached = true
+			w.WriteHeader(http.StatusNoContent)
+		})).ServeHTTP(w, r)
+		require.Equal(t, code, w.Code, header)
+		require.Equal(t, code == http.StatusNoContent, reached, header)
+	}
+}

@@ -24,6 +24,7 @@ type queryFlags struct {
 	readFrame                 units.Base2Bytes
 	cors                      string
 	features                  []string
+	admin                     bool
 }
 
 func (q *queryFlags) register(cmd *kingpin.CmdClause) {
@@ -35,6 +36,7 @@ func (q *queryFlags) register(cmd *kingpin.CmdClause) {
 	cmd.Flag("storage.remote.read-concurrent-limit", "Remote reads at once.").Default("10").IntVar(&q.readParallel)
 	cmd.Flag("storage.remote.read-max-bytes-in-frame", "Bytes of one frame of a streamed remote read.").Default("1MiB").BytesVar(&q.readFrame)
 	cmd.Flag("web.cors.origin", "Regular expression, anchored, for the origins that browsers may ask from.").Default(".*").StringVar(&q.cors)
+	cmd.Flag("web.enable-admin-api", "Let POST /api/v1/admin/tsdb/delete_series delete samples, for whoever may query.").BoolVar(&q.admin)
 	cmd.Flag("enable-feature", "Experimental features of PromQL, by Prometheus' names, separated by commas.").StringsVar(&q.features)
 }
 
@@ -57,7 +59,12 @@ func (q *queryFlags) handler(db *storage.DB, flags map[string]string, retention 
 		}
 	}
 	store := tenancy.Federate(db)
+	var admin promql.AdminStore
+	if q.admin {
+		admin = db // a request is of one tenant, see routes
+	}
 	return promql.NewHandler(promql.Options{
+		Admin:               admin,
 		Queryable:           store,
 		Cardinality:         store,
 		Metadata:            store,

@@ -70,13 +70,14 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 	(*api).ServeHTTP(w, r)
 }
 
-// routes sends writes to the one handler, all else to the other.
-func routes(write, query http.Handler) http.Handler {
+// routes sends writes and what administrates to handlers of their own, all else to query.
+func routes(write, query, admin http.Handler) http.Handler {
 	r := chi.NewRouter()
 	// /write is Promscale's path, /api/v1/push that of Cortex and Mimir.
 	for _, path := range []string{"/api/v1/write", "/write", "/api/v1/push"} {
 		r.Handle(path, write)
 	}
+	r.Handle("/api/v1/admin/*", admin)
 	r.NotFound(query.ServeHTTP)
 	r.MethodNotAllowed(query.ServeHTTP)
 	return r

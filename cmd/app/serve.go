@@ -174,7 +174,7 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, po
 	if err != nil {
 		return err
 	}
-	front.open(db, s.debug.handler(db, routes(write, policy.Middleware(query))))
+	front.open(db, s.debug.handler(db, routes(write, policy.Middleware(query), policy.Single(query))))
 	logger.Info("promkeep is ready", "database", uri.String())
 	if server != nil {
 		fmt.Fprint(os.Stderr, banner((*s.web.WebListenAddresses)[0]))

@@ -1,25 +1,22 @@
 -- Bundles: a row of recent or chunk may hold the packed rows of several series of one metric (encoding 16, see
 -- storage/chunks/BUNDLE.md), so that what a row and its index entry cost counts once for all of them.
 --
--- Cost on an existing database: the rows of recent, of the last day or so, are rewritten. Those of chunk stay as they are and go on being
--- read; of each day's the index on series IDs is made again, which reads it once. Writers wait meanwhile.
+-- Cost on an existing database: no row is rewritten; what is there stays as it is and goes on being read. The indexes on
+-- series IDs are made again, which reads the tables once and keeps writers waiting meanwhile.
 
-ALTER TABLE _promkeep.recent ADD COLUMN last_id int8; -- the last series ID; series_id is the first
-UPDATE _promkeep.recent SET last_id = series_id;
-ALTER TABLE _promkeep.recent ALTER COLUMN last_id SET NOT NULL;
+ALTER TABLE _promkeep.recent ADD COLUMN span int8 NOT NULL DEFAULT 0;    -- the last series ID less series_id, the first
 ALTER TABLE _promkeep.recent ADD COLUMN members int4 NOT NULL DEFAULT 1; -- packed rows in data
 DROP INDEX _promkeep.recent_series;
-CREATE INDEX recent_series ON _promkeep.recent (series_id, last_id);
+CREATE INDEX recent_series ON _promkeep.recent (series_id, (series_id + span));
 
 -- A database that begins now gets its long-term store from layout/, after all migrations.
 DO $$
 BEGIN
     IF to_regclass('_promkeep.chunk') IS NOT NULL THEN
-        -- Old rows do not say where they end, so readers look into more of them than they need.
-        ALTER TABLE _promkeep.chunk ADD COLUMN last_id int8 NOT NULL DEFAULT 9223372036854775807;
+        ALTER TABLE _promkeep.chunk ADD COLUMN span int8 NOT NULL DEFAULT 0;
         ALTER TABLE _promkeep.chunk ADD COLUMN members int4 NOT NULL DEFAULT 1;
         DROP INDEX _promkeep.chunk_series;
-        CREATE INDEX chunk_series ON _promkeep.chunk (series_id, last_id);
+        CREATE INDEX chunk_series ON _promkeep.chunk (series_id, (series_id + span));
     END IF;
 END $$;
 
@@ -197,17 +194,17 @@ BEGIN
         RETURN QUERY
         WITH rows AS (
             SELECT u.series_id, u.start, u."end", u.version, u.data
-            FROM _promkeep.part AS p JOIN _promkeep.recent AS r ON r.part = p.id AND r.last_id > p.merged_upto
+            FROM _promkeep.part AS p JOIN _promkeep.recent AS r ON r.part = p.id AND r.series_id + r.span > p.merged_upto
             CROSS JOIN LATERAL _promkeep.unbundle(r.series_id, r.start, r."end", r.version, r.encoding, r.data, ids) AS u
-            WHERE r.series_id >= lowest >> 37 << 37 AND r.series_id <= highest AND r.last_id >= lowest
-              AND width_bucket(r.last_id, ids) > width_bucket(r.series_id - 1, ids) AND r.start <= maxt AND r."end" >= mint
+            WHERE r.series_id >= lowest >> 37 << 37 AND r.series_id <= highest AND r.series_id + r.span >= lowest
+              AND width_bucket(r.series_id + r.span, ids) > width_bucket(r.series_id - 1, ids) AND r.start <= maxt AND r."end" >= mint
               AND u.series_id > p.merged_upto AND u.encoding = 1 AND u.start <= maxt AND u."end" >= mint
             UNION ALL
             SELECT u.series_id, u.start, u."end", u.version, u.data
             FROM _promkeep.chunk AS c
             CROSS JOIN LATERAL _promkeep.unbundle(c.series_id, c.start, c."end", c.version, c.encoding, c.data, ids) AS u
-            WHERE c.series_id >= lowest >> 37 << 37 AND c.series_id <= highest AND c.last_id >= lowest
-              AND width_bucket(c.last_id, ids) > width_bucket(c.series_id - 1, ids)
+            WHERE c.series_id >= lowest >> 37 << 37 AND c.series_id <= highest AND c.series_id + c.span >= lowest
+              AND width_bucket(c.series_id + c.span, ids) > width_bucket(c.series_id - 1, ids)
               AND c.start >= floor(mint / 86400000.0)::int8 * 86400000 AND c.start <= maxt AND c."end" >= mint
               AND u.encoding = 1 AND u.start <= maxt AND u."end" >= mint
         ), marked AS (
@@ -277,7 +274,7 @@ BEGIN
         SELECT r.series_id >> 37 AS metric_id, sum(r.members)::int8 AS rows, sum(r.n)::int8 AS samples, sum(r.bytes)::int8 AS bytes
         FROM (
             SELECT r.series_id, r.n, r.members, octet_length(r.data) AS bytes
-            FROM _promkeep.part AS p JOIN _promkeep.recent AS r ON r.part = p.id AND r.last_id > p.merged_upto
+            FROM _promkeep.part AS p JOIN _promkeep.recent AS r ON r.part = p.id AND r.series_id + r.span > p.merged_upto
             WHERE r.start <= maxt AND r."end" >= mint
             UNION ALL
             SELECT c.series_id, c.n, c.members, octet_length(c.data) FROM _promkeep.chunk AS c

@@ -43,7 +43,8 @@ func (s *steps) read(rows, bytes int) {
 // Merged says what a step of a merge did.
 type Merged struct {
 	Rows, RowsOut, Samples, Bytes int64
-	Done                          bool // nothing is left to merge
+	Done                          bool    // nothing is left to merge
+	Days                          []int64 // ms: day ranges that rows went to
 }
 
 // Merge does one step: it moves the next series of the oldest sealed part to where they belong, in one transaction, or
@@ -144,7 +145,7 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 					}
 				}
 				for _, r := range in.broken {
-					if err := w.writeRaw(to(r.Row), r.Row, r.last); err != nil {
+					if err := w.writeRaw(to(r.Row), r.Row, r.span); err != nil {
 						return err
 					}
 				}
@@ -154,6 +155,9 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 				return err
 			}
 			done = Merged{Rows: int64(len(in.rows)), RowsOut: w.Rows, Samples: w.Samples, Bytes: w.Bytes}
+			if level > 0 {
+				done.Days = days
+			}
 		}
 		_, err := tx.Exec(ctx, schema.PartAdvance, part, in.upto)
 		return err
@@ -192,10 +196,10 @@ type next struct {
 	broken     []wide // bundles that cannot be read, kept as they are: somebody may still repair them
 }
 
-// wide is a row of a table, and the last series ID in it.
+// wide is a row of a table that holds series up to span more than its ID.
 type wide struct {
 	Row
-	last int64
+	span int64
 }
 
 func (s *Store) readPart(ctx context.Context, part int32) (n next, err error) {
@@ -210,10 +214,10 @@ func (s *Store) readPart(ctx context.Context, part int32) (n next, err error) {
 		}
 		var found []wide
 		bytes := 0
-		err = each(rows, func(r Row, last int64) error {
+		err = each(rows, func(r Row, span int64) error {
 			r.Data = slices.Clone(r.Data)
 			bytes += len(r.Data)
-			found = append(found, wide{r, last})
+			found = append(found, wide{r, span})
 			return nil
 		})
 		if err != nil {
@@ -257,7 +261,11 @@ func (s *Store) unpack(n *next, found []wide) error {
 
 // mergeSeries merges the rows of one series, in order of version, to one row per window and encoding.
 func (s *Store) mergeSeries(rows []Row, width int64, times *timesOf) ([]Row, error) {
-	if len(rows) == 1 {
+	var erased []Span
+	if s.Erased != nil {
+		erased = s.Erased(rows[0].SeriesID)
+	}
+	if len(rows) == 1 && len(erased) == 0 {
 		return rows, nil
 	}
 	slices.SortStableFunc(rows, func(a, b Row) int {
@@ -272,10 +280,10 @@ func (s *Store) mergeSeries(rows []Row, width int64, times *timesOf) ([]Row, err
 		for n < len(rows) && floor(rows[n].Start, width) == floor(rows[0].Start, width) {
 			n++
 		}
-		if n == 1 {
+		if n == 1 && !slices.ContainsFunc(erased, func(e Span) bool { return e.Touches(rows[0]) }) {
 			out = append(out, rows[0])
 		} else {
-			merged, err := s.mergeWindow(rows[:n], times)
+			merged, err := s.mergeWindow(rows[:n], erased, times)
 			if err != nil {
 				return nil, err
 			}
@@ -286,14 +294,14 @@ func (s *Store) mergeSeries(rows []Row, width int64, times *timesOf) ([]Row, err
 	return out, nil
 }
 
-func (s *Store) mergeWindow(rows []Row, times *timesOf) ([]Row, error) {
+func (s *Store) mergeWindow(rows []Row, erased []Span, times *timesOf) ([]Row, error) {
 	set := sets.Get().(*series.Set)
 	defer sets.Put(set)
 	version := int32(0)
 	good := make([]Clipped, 0, len(rows))
 	for _, r := range rows {
 		version = max(version, r.Version)
-		good = append(good, Clipped{r, math.MinInt64, math.MaxInt64})
+		good = AppendWithout(good, Clipped{r, math.MinInt64, math.MaxInt64}, erased)
 	}
 	var broken []Row
 	for {

@@ -47,6 +47,8 @@ type Store struct {
 	LateAfter time.Duration
 	// OnCorrupt is told of rows that cannot be decoded. A merge leaves them out of its result and keeps their part.
 	OnCorrupt func(Row, error)
+	// Erased, if not nil, returns what is erased of a series. Merges leave it out. It does not change while a step of a merge runs.
+	Erased func(id uint64) []Span
 }
 
 // New returns the store of a migrated database; queries use the pool reads.

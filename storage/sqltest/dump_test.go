@@ -39,6 +39,10 @@ func TestDumpAndRestore(t *testing.T) {
 		ms := func(name string) []*labels.Matcher { return []*labels.Matcher{eq("__name__", name)} }
 		s.write(t, "", lset("m", 1), func(b *storage.Batch) { b.Float(s.now.UnixMilli(), 0, 42) }) // in the log only
 		one(t, pg.Pool(t), "SELECT promkeep.create_metric_view('node_load1')")
+		// A deletion that was not carried out on the rows yet.
+		require.NoError(t, s.Delete(t.Context(), s.now.Add(-3*time.Hour).UnixMilli(), s.now.Add(-2*time.Hour).UnixMilli(), ms("http_requests_total")))
+		before := s.query(t, "default", 0, math.MaxInt64, ms("http_requests_total")...)
+		requireSamples(t, "SQL before", before, sqlSamples(t, pg.Pool(t), "'http_requests_total'"))
 		want := map[string]map[string][]sample{}
 		for _, tenant := range []string{"default", "team-b"} {
 			for _, name := range []string{"http_requests_total", "node_load1", "m"} {
@@ -71,6 +75,8 @@ func TestDumpAndRestore(t *testing.T) {
 		}
 		check("restored")
 		pool := target.Pool(t)
+		require.Equal(t, "1", one(t, pool, "SELECT count(*) FROM _promkeep.deletion"))
+		requireSamples(t, "SQL after a deletion", want["defaulthttp_requests_total"], sqlSamples(t, pool, "'http_requests_total'"))
 		requireSamples(t, "SQL", want["defaultnode_load1"], sqlSamples(t, pool, "'node_load1'"))
 		require.Equal(t, "7200", one(t, pool, "SELECT count(*) FROM promkeep_metrics.node_load1"))
 

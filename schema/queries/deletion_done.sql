@@ -1,0 +1,1 @@
+DELETE FROM _promkeep.deletion WHERE id = $1

@@ -1,0 +1,1 @@
+SELECT id, mint, maxt, version FROM _promkeep.deletion ORDER BY id

@@ -1,0 +1,1 @@
+SELECT day, rules FROM _promkeep.erased_day

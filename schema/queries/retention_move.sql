@@ -1,0 +1,1 @@
+UPDATE _promkeep.retention SET erased_before = $1::int8 - keep WHERE erased_before <> $1::int8 - keep

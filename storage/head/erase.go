@@ -1,0 +1,51 @@
+package head
+
+import "github.com/promkeep/promkeep/storage/series"
+
+// Unflushed tells whether the series has a sample in [mint, maxt] (ms) that is not flushed.
+func (s *Series) Unflushed(mint, maxt int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, part := range [2][]Sample{s.sealed, s.open} {
+		for _, x := range part {
+			if x.T >= mint && x.T <= maxt {
+				return true
+			}
+		}
+	}
+	if s.extra != nil {
+		for _, part := range [2][]series.Histogram{s.extra.sealed, s.extra.open} {
+			for _, x := range part {
+				if x.T >= mint && x.T <= maxt {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// Rewrite puts what fn makes of the flushed rows of a series in their place. Flushing and Evict must not run at the same time. Views
+// that were taken before keep what they have.
+func (h *Head) Rewrite(s *Series, fn func([]Row) ([]Row, error)) error {
+	s.mu.Lock()
+	rows := s.rows
+	s.mu.Unlock()
+	if len(rows) == 0 {
+		return nil
+	}
+	out, err := fn(rows)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.rows = out
+	s.mu.Unlock()
+	for _, r := range rows {
+		h.cached.Add(-int64(len(r.Data)))
+	}
+	for _, r := range out {
+		h.cached.Add(int64(len(r.Data)))
+	}
+	return nil
+}
