@@ -237,7 +237,14 @@ func (b *Batch) encode() error {
 // apply puts the committed samples into the head; in the order of commits.
 func (b *Batch) apply() {
 	var youngest int64
+	const ahead = 32
+	soon := b.series
 	for i, f := range b.floats {
+		if i%ahead == 0 {
+			n := min(ahead, len(soon)) // nearly always the series of the next samples
+			b.db.head.Soon(soon[:n])
+			soon = soon[n:]
+		}
 		var st int64
 		if len(b.sts) > 0 {
 			st = b.sts[i]

@@ -175,7 +175,7 @@ func (q *exemplarQuerier) Select(start, end int64, matchers ...[]*labels.Matcher
 			return nil, err
 		}
 		for _, e := range inMemory {
-			if e.series.Tenant == tenant && e.t >= start && e.t <= end && found[e.series.ID] == nil && matchesAll(e.series.Labels, ms) {
+			if e.series.Tenant() == tenant && e.t >= start && e.t <= end && found[e.series.ID] == nil && matchesAll(e.series.Labels, ms) {
 				found[e.series.ID] = &exemplarsOf{labels: e.series.Labels}
 			}
 		}

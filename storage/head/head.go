@@ -6,31 +6,25 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	promstorage "github.com/prometheus/prometheus/storage"
+	"unsafe"
 
 	"github.com/promkeep/promkeep/storage/series"
 )
 
 const minTime = math.MinInt64
 
-const sampleBytes = 16
-
-// maxReuse is the largest buffer, in samples, that a series keeps from flush to flush.
-const maxReuse = 64
-
 // Head is the samples in memory of all tenants. Safe for concurrent use, except that appends, Advance and replay come from
 // one goroutine, in the order of the log.
 type Head struct {
 	epoch     atomic.Uint32 // counts flushes
-	unflushed atomic.Int64  // bytes, about
+	blocks    blocks        // samples that are not flushed
+	unflushed atomic.Int64  // bytes of what else is not flushed, about
 	cached    atomic.Int64  // bytes of rows
 	coverFrom atomic.Int64  // ms: of all series, every sample at or after it is in memory
 
 	mu      sync.Mutex // guards what follows
 	tenants map[int32]*Tenant
 	byID    map[uint64]*Series
-	nextRef promstorage.SeriesRef
 	sorted  []*Series // by ID; may lack the newest
 	fresh   []*Series // not in sorted yet
 }
@@ -68,8 +62,6 @@ func (h *Head) Tenants() []*Tenant {
 func (h *Head) register(s *Series) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.nextRef++
-	s.ref = h.nextRef
 	h.byID[s.ID] = s
 	h.fresh = append(h.fresh, s)
 }
@@ -89,7 +81,7 @@ func (h *Head) Len() int {
 }
 
 // UnflushedBytes is about the memory that samples take which are not flushed yet.
-func (h *Head) UnflushedBytes() int64 { return h.unflushed.Load() }
+func (h *Head) UnflushedBytes() int64 { return h.blocks.used.Load() + h.unflushed.Load() }
 
 // CachedBytes is the size of the flushed rows kept in memory.
 func (h *Head) CachedBytes() int64 { return h.cached.Load() }
@@ -106,12 +98,24 @@ func (h *Head) Append(s *Series, t, st int64, v float64) {
 	epoch := h.epoch.Load()
 	s.mu.Lock()
 	replaced := s.seal(epoch)
-	n := len(s.open)
-	s.append(t, st, v)
-	n = len(s.open) - n
+	s.append(&h.blocks, t, st, v)
+	s.hint = hint(s.tail, s.fill)
 	s.mu.Unlock()
-	if more := int64(n)*sampleBytes - replaced; more != 0 {
-		h.unflushed.Add(more)
+	if replaced != 0 {
+		h.unflushed.Add(-replaced)
+	}
+}
+
+// Soon says to which series samples will be appended next. It does nothing but spare Append the wait for memory: what several
+// series need is fetched at the same time. A few dozen are a good number.
+func (h *Head) Soon(all []*Series) {
+	for _, s := range all {
+		prefetch(unsafe.Pointer(&s.mu))
+	}
+	for _, s := range all {
+		if s.hint != 0 {
+			h.blocks.prefetch(s.hint)
+		}
 	}
 }
 
@@ -167,13 +171,17 @@ func (h *Head) order() []*Series {
 }
 
 // Flushing calls fn in the order of series IDs for each series that has samples from before the last Advance. fn returns
-// the packed rows of these samples, in a slice that stays its own; they join the cache at once, beside the samples.
+// the packed rows of these samples, in a slice that stays its own; they join the cache at once, beside the samples. The samples are
+// its own only until it returns.
 func (h *Head) Flushing(fn func(s *Series, samples []Sample, st map[int64]int64, hs []series.Histogram) ([]Row, error)) error {
 	epoch := h.epoch.Load()
+	var samples []Sample
 	for _, s := range h.order() {
 		s.mu.Lock()
-		h.unflushed.Add(-s.seal(epoch))
-		samples := s.sealed
+		if replaced := s.seal(epoch); replaced != 0 {
+			h.unflushed.Add(-replaced)
+		}
+		samples = h.blocks.read(samples[:0], s.sealed)
 		var hs []series.Histogram
 		var st map[int64]int64
 		if s.extra != nil {
@@ -219,20 +227,20 @@ func (h *Head) Flushed(version int32, committed bool) {
 			s.mu.Unlock()
 			continue
 		}
-		h.unflushed.Add(-int64(len(s.sealed)) * sampleBytes)
 		if x := s.extra; x != nil {
 			h.unflushed.Add(-bytesOf(x.sealed))
-			for _, sample := range s.sealed {
-				if !containsTime(s.open, sample.T) {
-					delete(x.st, sample.T)
+			if len(x.st) > 0 {
+				open := h.blocks.readOpen(nil, s.first, s.tail, uint32(s.fill))
+				for _, sample := range h.blocks.read(nil, s.sealed) {
+					if !containsTime(open, sample.T) {
+						delete(x.st, sample.T)
+					}
 				}
 			}
 			x.sealed = nil
 		}
-		if cap(s.open) == 0 && cap(s.sealed) <= maxReuse {
-			s.open = s.sealed[:0]
-		}
-		s.sealed = nil
+		h.blocks.give(s.sealed)
+		s.sealed = 0
 		s.mu.Unlock()
 	}
 }
@@ -287,13 +295,13 @@ func (h *Head) Collect() []Ended {
 	idle := func(s *Series) bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return epoch-s.touched.Load() >= 2 && len(s.open) == 0 && len(s.sealed) == 0 && len(s.rows) == 0 &&
+		return epoch-s.touched.Load() >= 2 && s.first == 0 && s.sealed == 0 && len(s.rows) == 0 &&
 			(s.extra == nil || len(s.extra.open) == 0 && len(s.extra.sealed) == 0)
 	}
 	dead := map[int32][]*Series{}
 	for _, s := range h.order() {
 		if idle(s) {
-			dead[s.Tenant] = append(dead[s.Tenant], s)
+			dead[s.Tenant()] = append(dead[s.Tenant()], s)
 		}
 	}
 	var ended []Ended

@@ -20,7 +20,8 @@ type Tenant struct {
 	mu       sync.RWMutex // guards what follows; a writer holds it for reading while it decodes a request
 	keys     spellings
 	aliases  map[*Series][]*Spelling // further spellings of a series
-	byRef    map[promstorage.SeriesRef]*Series
+	lastRef  uint32
+	byRef    map[uint32]*Series
 	byLabels map[uint64][]*Series // by labels.Hash, which is stable within a process
 	postings *index.MemPostings
 }
@@ -32,7 +33,7 @@ func newTenant(id int32, h *Head) *Tenant {
 	return &Tenant{
 		ID: id, head: h,
 		aliases:  map[*Series][]*Spelling{},
-		byRef:    map[promstorage.SeriesRef]*Series{},
+		byRef:    map[uint32]*Series{},
 		byLabels: map[uint64][]*Series{},
 		postings: index.NewMemPostings(),
 	}
@@ -155,17 +156,19 @@ func (t *Tenant) Add(key Key, id uint64, lset labels.Labels, started int32) *Ser
 		t.alias(key, s)
 		return s
 	}
-	s := &Series{ID: id, Tenant: t.ID, Labels: lset, last: minTime}
+	s := &Series{ID: id, tenant: t, Labels: lset, last: minTime}
 	epoch := t.head.epoch.Load()
 	s.touched.Store(epoch)
-	s.epoch = epoch
+	s.epoch = uint16(epoch)
 	s.started.Store(started)
 	t.head.register(s)
+	t.lastRef++
+	s.ref = t.lastRef
 	t.byRef[s.ref] = s
 	h := lset.Hash()
 	t.byLabels[h] = append(t.byLabels[h], s)
 	t.alias(key, s)
-	t.postings.Add(s.ref, lset)
+	t.postings.Add(promstorage.SeriesRef(s.ref), lset)
 	return s
 }
 
@@ -181,7 +184,7 @@ func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
 	refs := make(map[promstorage.SeriesRef]struct{}, len(dead))
 	affected := map[labels.Label]struct{}{}
 	for _, s := range dead {
-		refs[s.ref] = struct{}{}
+		refs[promstorage.SeriesRef(s.ref)] = struct{}{}
 		s.Labels.Range(func(l labels.Label) { affected[l] = struct{}{} })
 		delete(t.byRef, s.ref)
 		for _, sp := range t.aliases[s] {
@@ -219,7 +222,7 @@ func (t *Tenant) Select(ctx context.Context, ms ...*labels.Matcher) ([]*Series, 
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for p.Next() {
-		if s := t.byRef[p.At()]; s != nil {
+		if s := t.byRef[uint32(p.At())]; s != nil {
 			out = append(out, s)
 		}
 	}

@@ -117,7 +117,7 @@ func (t *Tenant) refs(ctx context.Context, keep Keep, ms []*labels.Matcher) ([]p
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return slices.DeleteFunc(refs, func(ref promstorage.SeriesRef) bool {
-		s := t.byRef[ref]
+		s := t.byRef[uint32(ref)]
 		return s == nil || !keep(s)
 	}), nil
 }
@@ -126,7 +126,7 @@ func (t *Tenant) eachLabels(refs []promstorage.SeriesRef, fn func(labels.Labels)
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for _, ref := range refs {
-		if s := t.byRef[ref]; s != nil {
+		if s := t.byRef[uint32(ref)]; s != nil {
 			fn(s.Labels)
 		}
 	}
@@ -208,14 +208,27 @@ func (s *Series) runs(fn func(start, end int64) bool) {
 			return
 		}
 	}
-	sample := func(x Sample) int64 { return x.T }
-	if !run(s.sealed, false, sample, fn) || !run(s.open, s.late, sample, fn) || s.extra == nil {
+	if s.sealed != 0 && !fn(s.blocks().bounds(s.sealed)) {
+		return
+	}
+	if s.first != 0 && !fn(s.openBounds()) || s.extra == nil {
 		return
 	}
 	histogram := func(h series.Histogram) int64 { return h.T }
 	if run(s.extra.sealed, false, histogram, fn) {
 		run(s.extra.open, s.extra.lateHist, histogram, fn)
 	}
+}
+
+// openBounds returns the times in ms of the oldest and the youngest sample in open, which has some; the caller holds mu.
+func (s *Series) openBounds() (mint, maxt int64) {
+	mint, maxt = s.blocks().at(s.first).base, s.at
+	if s.late {
+		for _, x := range s.blocks().readOpen(nil, s.first, s.tail, uint32(s.fill)) {
+			mint, maxt = min(mint, x.T), max(maxt, x.T)
+		}
+	}
+	return mint, maxt
 }
 
 func run[S any](samples []S, late bool, at func(S) int64, fn func(start, end int64) bool) bool {

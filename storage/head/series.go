@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
-	promstorage "github.com/prometheus/prometheus/storage"
 
 	"github.com/promkeep/promkeep/storage/codec"
 	"github.com/promkeep/promkeep/storage/series"
@@ -31,27 +30,36 @@ type Row struct {
 	Data       []byte
 }
 
-// Series is what the head holds of one series.
+// Series is what the head holds of one series. The order of the fields matters: it is two cache lines, of which appending
+// a sample needs the second alone.
 type Series struct {
 	ID     uint64 // as in the catalogue
-	Tenant int32
 	Labels labels.Labels
-	ref    promstorage.SeriesRef // place in the head's index
+	tenant *Tenant
 
-	spelling *Spelling // the first, nil if no writer has asked for it; guarded by the tenant's lock
-
-	touched atomic.Uint32 // epoch in which a writer last asked for the series: keeps it from being collected under the writer
-	started atomic.Int32  // hour since 1970 of its oldest sample, as the catalogue knows it
+	spelling *Spelling     // the first, nil if no writer has asked for it; guarded by the tenant's lock
+	last     int64         // ms, the youngest sample ever taken, those in open left out; guarded by mu
+	ref      uint32        // place in the tenant's index
+	hint     uint32        // where the next sample will be put, see blocks.hint; of whoever appends
+	touched  atomic.Uint32 // epoch in which the series was last added or found: keeps it from being collected under a writer
+	started  atomic.Int32  // hour since 1970 of its oldest sample, as the catalogue knows it
 
 	mu     sync.Mutex // guards what follows
-	epoch  uint32     // flush epoch of open
-	open   []Sample   // accepted since the flush epoch began, in order of acceptance
-	sealed []Sample   // waits for the flush that is under way: sorted, one sample per timestamp; not changed once made
-	late   bool       // open is not in order of time
-	extra  *extra     // what only few series have
 	rows   []Row
-	last   int64 // ms, youngest sample ever taken
+	extra  *extra // what only few series have
+	at     int64  // ms, of the last sample of open
+	first  uint32 // first block of open: samples accepted since the flush epoch began, in order of acceptance; 0 if there are none
+	tail   uint32 // last block of open
+	sealed uint32 // first block of what waits for the flush that is under way: sorted, one sample per timestamp; not changed once made
+	epoch  uint16 // flush epoch of open; counted through at every flush, so that a part of the number does
+	fill   uint8  // samples in the last block of open
+	late   bool   // open is not in order of time
 }
+
+// Tenant is the ID of the tenant.
+func (s *Series) Tenant() int32 { return s.tenant.ID }
+
+func (s *Series) blocks() *blocks { return &s.tenant.head.blocks }
 
 // extra holds what most series never see: histograms and start timestamps.
 type extra struct {
@@ -62,7 +70,7 @@ type extra struct {
 }
 
 // append takes a sample; the caller holds mu.
-func (s *Series) append(t, st int64, v float64) {
+func (s *Series) append(p *blocks, t, st int64, v float64) {
 	if st != 0 {
 		x := s.ext()
 		if x.st == nil {
@@ -72,17 +80,48 @@ func (s *Series) append(t, st int64, v float64) {
 	} else if s.extra != nil && s.extra.st != nil {
 		delete(s.extra.st, t)
 	}
-	if n := len(s.open); n > 0 && t <= s.open[n-1].T {
-		if t == s.open[n-1].T {
-			s.open[n-1].V = v
+	if s.first != 0 && t <= s.at {
+		if t == s.at {
+			p.at(s.tail).setValue(uint32(s.fill)-1, v)
 			return
 		}
 		s.late = true
 	}
-	s.open = append(s.open, Sample{t, v})
-	if t > s.last {
-		s.last = t
+	s.put(p, t, v)
+}
+
+// put adds a sample to open.
+func (s *Series) put(p *blocks, t int64, v float64) {
+	delta := t - s.at
+	if s.first == 0 || s.fill == blockSamples || delta != int64(int32(delta)) {
+		s.more(p, t)
+		delta = 0
 	}
+	p.at(s.tail).put(uint32(s.fill), int32(delta), v)
+	s.fill++
+	s.at = t
+}
+
+// more begins the next block of open, whose first sample is at t.
+func (s *Series) more(p *blocks, t int64) {
+	next := p.take(t)
+	if s.first == 0 {
+		s.first = next
+	} else {
+		b := p.at(s.tail)
+		b.next, b.n = next, uint32(s.fill)
+	}
+	s.tail, s.fill = next, 0
+}
+
+// close ends open, and returns its first block.
+func (s *Series) close(p *blocks) uint32 {
+	first := s.first
+	if first != 0 {
+		p.at(s.tail).n = uint32(s.fill)
+	}
+	s.first, s.tail, s.fill, s.late = 0, 0, 0, false
+	return first
 }
 
 func (s *Series) appendHistogram(h series.Histogram) {
@@ -103,28 +142,32 @@ func (s *Series) ext() *extra {
 	return s.extra
 }
 
-// seal moves open to sealed when open belongs to an earlier epoch; the caller holds mu. It returns the bytes of the samples
-// that others with the same timestamp replaced.
+// seal moves open to sealed when open belongs to an earlier epoch; the caller holds mu. It returns the bytes of the histograms that
+// others with the same timestamp replaced.
 func (s *Series) seal(epoch uint32) (replaced int64) {
-	if s.epoch == epoch {
+	if s.epoch == uint16(epoch) {
 		return 0
 	}
-	s.epoch = epoch
-	if len(s.open) > 0 {
-		open := s.open
-		if s.late || len(s.sealed) > 0 {
+	s.epoch = uint16(epoch)
+	if s.first != 0 {
+		p, late := s.blocks(), s.late
+		_, youngest := s.openBounds()
+		s.last = max(s.last, youngest)
+		open := s.close(p)
+		if late || s.sealed != 0 {
 			// What a failed flush left behind goes first: open was accepted later.
-			all := append(slices.Clone(s.sealed), open...)
-			open = lastWins(all, func(x Sample) int64 { return x.T })
-			replaced = int64(len(all)-len(open)) * sampleBytes
+			all := p.read(p.read(nil, s.sealed), open)
+			p.give(s.sealed)
+			p.give(open)
+			open = p.write(lastWins(all, func(x Sample) int64 { return x.T }))
 		}
-		s.sealed, s.open, s.late = open, nil, false
+		s.sealed = open
 	}
 	if x := s.extra; x != nil && len(x.open) > 0 {
 		open := x.open
 		if x.lateHist || len(x.sealed) > 0 {
 			all := append(slices.Clone(x.sealed), open...)
-			replaced += bytesOf(all)
+			replaced = bytesOf(all)
 			open = lastWins(all, func(h series.Histogram) int64 { return h.T })
 			replaced -= bytesOf(open)
 		}
@@ -176,7 +219,7 @@ func (s *Series) View(mint, maxt int64) View {
 	if x := s.extra; x != nil && len(x.open)+len(x.sealed) > 0 {
 		mint = math.MinInt64
 	}
-	v.Samples = collect(s.sealed, s.open, s.late, mint, maxt, func(x Sample) int64 { return x.T })
+	v.Samples = s.samples(mint, maxt)
 	if x := s.extra; x != nil {
 		v.Histograms = collect(x.sealed, x.open, x.lateHist, mint, maxt, func(h series.Histogram) int64 { return h.T })
 		if len(x.st) > 0 {
@@ -205,6 +248,25 @@ func collect[S any](sealed, open []S, late bool, mint, maxt int64, at func(S) in
 	}
 	if !ordered {
 		out = lastWins(out, at)
+	}
+	return out
+}
+
+// samples copies what is not flushed and lies in [mint, maxt], in ms; in order, one sample per timestamp. The caller holds mu.
+func (s *Series) samples(mint, maxt int64) []Sample {
+	p := s.blocks()
+	n := p.len(s.sealed, 0, 0) + p.len(s.first, s.tail, uint32(s.fill))
+	if n == 0 {
+		return nil
+	}
+	out := p.read(make([]Sample, 0, n), s.sealed)
+	ordered := !s.late && (len(out) == 0 || s.first == 0 || out[len(out)-1].T < p.at(s.first).base)
+	out = p.readOpen(out, s.first, s.tail, uint32(s.fill))
+	if out[0].T < mint || s.late || out[len(out)-1].T > maxt {
+		out = slices.DeleteFunc(out, func(x Sample) bool { return x.T < mint || x.T > maxt })
+	}
+	if !ordered {
+		out = lastWins(out, func(x Sample) int64 { return x.T })
 	}
 	return out
 }
