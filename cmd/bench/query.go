@@ -264,9 +264,18 @@ func (q *queryBench) fill(ctx context.Context, p peer, base string, load Load, v
 	if report.Rejected > 0 {
 		return c, fmt.Errorf("%s samples were rejected: %s", count(int(report.Rejected)), report.Rejection)
 	}
-	switch {
-	case settled || p.mark == nil:
+	if settled || p.mark == nil {
 		if err := p.finish(ctx, r, load.End()); err != nil {
+			return c, err
+		}
+	}
+	switch {
+	case p.mark == nil:
+	case settled: // hours after it was started: it has nothing left in memory but the series
+		if err := r.clock(ctx, time.Now().Add(4*time.Hour).UnixMilli()); err != nil {
+			return c, err
+		}
+		if err := r.post(ctx, "/debug/maintain"); err != nil {
 			return c, err
 		}
 	default: // the samples since the last flush stay where they are
