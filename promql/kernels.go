@@ -26,6 +26,7 @@ import (
 // the query run again without kernels.
 type kernel struct {
 	function  string // over the range; empty for an instant selector
+	parameter float64
 	aggregate parser.ItemType
 	grouping  []string // sorted
 	without   bool
@@ -183,6 +184,11 @@ func kernelOf(e parser.Expr) *kernel {
 		}
 		k.aggregate, k.grouping, k.without = e.Op, slices.Sorted(slices.Values(e.Grouping)), e.Without
 		return k
+	case *parser.VectorSelector:
+		if plainSelector(e) {
+			return &kernel{selector: e}
+		}
+		return nil
 	default:
 		return rangeKernel(e)
 	}
@@ -190,7 +196,17 @@ func kernelOf(e parser.Expr) *kernel {
 
 func rangeKernel(e parser.Expr) *kernel {
 	call, ok := e.(*parser.Call)
-	if !ok || len(call.Args) != 1 || windowFunctions[call.Func.Name] == nil {
+	if !ok || windowFunctions[call.Func.Name] == nil {
+		return nil
+	}
+	var parameter float64
+	switch len(call.Args) {
+	case 1:
+	case 2:
+		if parameter, ok = constant(call.Args[1]); !ok {
+			return nil
+		}
+	default:
 		return nil
 	}
 	ms, ok := call.Args[0].(*parser.MatrixSelector)
@@ -208,7 +224,34 @@ func rangeKernel(e parser.Expr) *kernel {
 			}
 		}
 	}
-	return &kernel{function: call.Func.Name, selector: vs, window: ms.Range}
+	return &kernel{function: call.Func.Name, parameter: parameter, selector: vs, window: ms.Range}
+}
+
+// constant returns the value of an expression of numbers only.
+func constant(e parser.Expr) (float64, bool) {
+	switch e := e.(type) {
+	case *parser.NumberLiteral:
+		return e.Val, true
+	case *parser.ParenExpr:
+		return constant(e.Expr)
+	case *parser.BinaryExpr:
+		a, ok := constant(e.LHS)
+		b, too := constant(e.RHS)
+		switch e.Op {
+		case parser.ADD:
+			a += b
+		case parser.SUB:
+			a -= b
+		case parser.MUL:
+			a *= b
+		case parser.DIV:
+			a /= b
+		default:
+			return 0, false
+		}
+		return a, ok && too
+	}
+	return 0, false
 }
 
 func plainSelector(vs *parser.VectorSelector) bool {

@@ -182,10 +182,11 @@ func (w *worker) evaluate(s storage.Series, row []float64) (found bool, err erro
 	f := windowFunctions[w.kernel.function]
 	x := &w.samples
 	x.findResets()
-	x.lo, x.hi, x.seconds = 0, 0, w.kernel.window.Seconds()
+	x.lo, x.hi, x.seconds, x.parameter = 0, 0, w.kernel.window.Seconds(), w.kernel.parameter
 	resets := x.resets
 	for i := range row {
-		x.end = w.grid.start + int64(i)*w.grid.step - w.offset
+		x.at = w.grid.start + int64(i)*w.grid.step
+		x.end = x.at - w.offset
 		x.begin = x.end - w.reach
 		for x.hi < len(x.t) && x.t[x.hi] <= x.end {
 			x.hi++

@@ -13,7 +13,9 @@ type window struct {
 	resets     []int // places where a counter is below the sample before
 	lo, hi     int
 	begin, end int64
+	at         int64   // the step, in ms; the end of the range but for an offset
 	seconds    float64 // length of the range
+	parameter  float64 // of the function
 }
 
 // windowFunctions compute what the engine's functions of that name do over floats, operation by operation; ok is false where
@@ -31,6 +33,12 @@ var windowFunctions = map[string]func(w *window) (v float64, ok bool){
 	"count_over_time":   func(w *window) (float64, bool) { return float64(w.hi - w.lo), true },
 	"present_over_time": func(*window) (float64, bool) { return 1, true },
 	"last_over_time":    func(w *window) (float64, bool) { return w.v[w.hi-1], true },
+	"changes":           (*window).changes,
+	"resets":            (*window).countResets,
+	"stdvar_over_time":  (*window).variance,
+	"stddev_over_time":  (*window).deviation,
+	"deriv":             (*window).derivative,
+	"predict_linear":    (*window).predict,
 }
 
 // findResets notes where the counter was reset.
@@ -146,6 +154,98 @@ func (w *window) min() (float64, bool) {
 		}
 	}
 	return least, true
+}
+
+func (w *window) changes() (float64, bool) {
+	n := 0
+	values := w.v[w.lo:w.hi]
+	before := values[0]
+	for _, f := range values[1:] {
+		if f != before && !(f != f && before != before) {
+			n++
+		}
+		before = f
+	}
+	return float64(n), true
+}
+
+func (w *window) countResets() (float64, bool) {
+	// Windows only move on: resets before this one are not looked at again.
+	for len(w.resets) > 0 && w.resets[0] <= w.lo {
+		w.resets = w.resets[1:]
+	}
+	n := 0
+	for n < len(w.resets) && w.resets[n] < w.hi {
+		n++
+	}
+	return float64(n), true
+}
+
+func (w *window) variance() (float64, bool) {
+	var count, mean, cMean, aux, cAux float64
+	for _, f := range w.v[w.lo:w.hi] {
+		count++
+		delta := f - (mean + cMean)
+		mean, cMean = kahansum.Inc(delta/count, mean, cMean)
+		aux, cAux = kahansum.Inc(delta*(f-(mean+cMean)), aux, cAux)
+	}
+	return (aux + cAux) / count, true
+}
+
+func (w *window) deviation() (float64, bool) {
+	v, ok := w.variance()
+	return math.Sqrt(v), ok
+}
+
+func (w *window) derivative() (float64, bool) {
+	if w.hi-w.lo < 2 {
+		return 0, false
+	}
+	slope, _ := w.line(w.t[w.lo])
+	return slope, true
+}
+
+func (w *window) predict() (float64, bool) {
+	if w.hi-w.lo < 2 {
+		return 0, false
+	}
+	slope, intercept := w.line(w.at)
+	return slope*w.parameter + intercept, true
+}
+
+// line is the straight line of least squares, with the intercept at a time (ms).
+func (w *window) line(at int64) (slope, intercept float64) {
+	var n, sumX, cX, sumY, cY, sumXY, cXY, sumX2, cX2 float64
+	first := w.v[w.lo]
+	constant := true
+	for i := w.lo; i < w.hi; i++ {
+		y := w.v[i]
+		if constant && i > w.lo && y != first {
+			constant = false
+		}
+		n++
+		x := float64(w.t[i]-at) / 1e3
+		sumX, cX = kahansum.Inc(x, sumX, cX)
+		sumY, cY = kahansum.Inc(y, sumY, cY)
+		sumXY, cXY = kahansum.Inc(x*y, sumXY, cXY)
+		sumX2, cX2 = kahansum.Inc(x*x, sumX2, cX2)
+	}
+	if constant {
+		if math.IsInf(first, 0) {
+			return math.NaN(), math.NaN()
+		}
+		return 0, first
+	}
+	sumX += cX
+	sumY += cY
+	sumXY += cXY
+	sumX2 += cX2
+
+	covXY := sumXY - sumX*sumY/n
+	varX := sumX2 - sumX*sumX/n
+
+	slope = covXY / varX
+	return slope, sumY/n - slope*sumX/n
 }
 
 // mean is a running mean as the engine takes it, of a range and of a group alike: a compensated sum as long as that does not
