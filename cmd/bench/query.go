@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -23,6 +24,7 @@ import (
 // queryBench is the command "bench query": dashboards' queries of the same data in promkeep and other stores, in turn.
 type queryBench struct {
 	victoria, prometheus string
+	other                string
 	timescale            bool
 	dir                  string
 	scale                float64
@@ -36,6 +38,7 @@ func (q *queryBench) register(parent *kingpin.CmdClause) string {
 	cmd := parent.Command("query", "Ask the same dashboard queries of promkeep, VictoriaMetrics and Prometheus in turn, and compare latencies and answers.")
 	cmd.Flag("victoria-metrics", "Program to compare with; left out if it is not there.").Default("victoria-metrics").StringVar(&q.victoria)
 	cmd.Flag("prometheus", "Program that the answers are held against.").Default("prometheus").StringVar(&q.prometheus)
+	cmd.Flag("other-promkeep", "Another promkeep to ask too, such as one built before a change.").StringVar(&q.other)
 	cmd.Flag("timescaledb", "Run a promkeep on TimescaleDB too; the PostgreSQL server must have it.").BoolVar(&q.timescale)
 	cmd.Flag("dir", "Where data is kept meanwhile; a temporary directory if not given. PostgreSQL must be able to reach it.").StringVar(&q.dir)
 	cmd.Flag("scale", "Share of the full number of series.").Default("1").Float64Var(&q.scale)
@@ -146,13 +149,20 @@ func (q *queryBench) peers() ([]peer, error) {
 	all = append(all, promkeepPeer(exe, "off"))
 	if q.timescale {
 		p := promkeepPeer(exe, "on")
-		p.name = onTimescaleDB
+		p.name = "promkeep-timescaledb"
+		all = append(all, p)
+	}
+	if q.other != "" {
+		path, err := filepath.Abs(q.other)
+		if err != nil {
+			return nil, err
+		}
+		p := promkeepPeer(path, "off")
+		p.name = "promkeep-other"
 		all = append(all, p)
 	}
 	return all, nil
 }
-
-const onTimescaleDB = "promkeep, TimescaleDB"
 
 // load returns the samples for a range, of the metrics that are asked for.
 func (q *queryBench) load(r queryRange) (Load, error) {
