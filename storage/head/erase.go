@@ -6,12 +6,8 @@ import "github.com/promkeep/promkeep/storage/series"
 func (s *Series) Unflushed(mint, maxt int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, part := range [2][]Sample{s.sealed, s.open} {
-		for _, x := range part {
-			if x.T >= mint && x.T <= maxt {
-				return true
-			}
-		}
+	if len(s.samples(mint, maxt)) > 0 {
+		return true
 	}
 	if s.extra != nil {
 		for _, part := range [2][]series.Histogram{s.extra.sealed, s.extra.open} {
