@@ -207,21 +207,6 @@ func TestFaultsOfTheStorage(t *testing.T) {
 	}
 }
 
-func TestNothingIsAnsweredBeforeItIsReady(t *testing.T) {
-	ready := errors.New("replaying the log")
-	s := serve(t, func(o *Options) { o.Ready = func() error { return ready } })
-	for _, path := range []string{"/-/ready", "/api/v1/query?query=1", "/api/v1/status/buildinfo", "/federate?match[]=up"} {
-		a := s.get(t, path)
-		require.Equal(t, 503, a.code, path)
-		require.Equal(t, "5", a.header.Get("Retry-After"))
-		require.Contains(t, a.body, "replaying the log")
-	}
-	require.Equal(t, 200, s.get(t, "/-/healthy").code)
-	ready = nil
-	require.Equal(t, 200, s.get(t, "/-/ready").code)
-	require.Equal(t, 200, s.get(t, "/api/v1/query?query=1").code)
-}
-
 // TestQueriesWaitInAQueueWithAnEnd blocks the queries that run in the storage and counts what happens to more of them.
 func TestQueriesWaitInAQueueWithAnEnd(t *testing.T) {
 	s := serve(t)

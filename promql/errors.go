@@ -41,9 +41,12 @@ func classify(ctx context.Context, err error) error {
 		canceled upstream.ErrQueryCanceled
 		samples  upstream.ErrTooManySamples
 		storage  upstream.ErrStorage
+		limit    interface {
+			Limit() (name string, bytes int64)
+		}
 	)
 	switch {
-	case errors.As(err, &timeout), errors.As(err, &canceled), errors.As(err, &samples), errors.As(err, &storage):
+	case errors.As(err, &timeout), errors.As(err, &canceled), errors.As(err, &samples), errors.As(err, &storage), errors.As(err, &limit):
 		return err
 	// A driver wraps the end of its context in errors of its own, or reports a statement the server was asked to cancel.
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):

@@ -3,7 +3,6 @@ package promql
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -28,9 +27,9 @@ type handler struct {
 	reads     *Limiter
 }
 
-// NewHandler serves the read side of Prometheus' HTTP API: /api/v1/… but for what writes, the TSDB admin APIs, /federate, remote read at
-// /api/v1/read and /read, and /-/healthy and /-/ready. Any other path is 404. The tenant, if there are any, is expected in
-// the context of the request.
+// NewHandler serves the read side of Prometheus' HTTP API: /api/v1/… but for what writes, the TSDB admin APIs, /federate, and
+// remote read at /api/v1/read and /read. Any other path is 404. The tenant, if there are any, is expected in the context of the
+// request, and the storage to be ready.
 func NewHandler(opts Options) (http.Handler, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
@@ -56,46 +55,37 @@ func (h *handler) router() http.Handler {
 	measure := h.instrument()
 
 	r := chi.NewRouter()
-	r.Use(h.protect, h.preflight(api))
+	r.Use(h.protect, h.preflight(api), h.budgeted)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		respondError(w, http.StatusNotFound, "not_found", "no such path: "+r.URL.Path)
 	})
-	r.Get("/-/healthy", healthy)
-	r.Head("/-/healthy", healthy)
-
 	r.Group(func(r chi.Router) {
-		r.Use(h.whenReady)
-		r.Get("/-/ready", ready)
-		r.Head("/-/ready", ready)
-
-		r.Group(func(r chi.Router) {
-			r.Use(h.bounded)
-			for _, route := range upstreamRoutes {
-				var serve http.Handler = api
-				if isLookup(route.path) {
-					serve = h.limited(api)
-				}
-				serve = measure(apiPrefix+route.path, serve)
-				for method := range strings.FieldsSeq(route.methods) {
-					r.Method(method, apiPrefix+route.path, serve)
-				}
+		r.Use(h.bounded)
+		for _, route := range upstreamRoutes {
+			var serve http.Handler = api
+			if isLookup(route.path) {
+				serve = h.limited(api)
 			}
-			for path, serve := range map[string]http.HandlerFunc{
-				"/metadata":      h.metadata,
-				"/status/config": h.statusConfig,
-				"/status/tsdb":   h.statusTSDB,
-			} {
-				r.Method(http.MethodGet, apiPrefix+path, measure(apiPrefix+path, h.wrap(serve)))
+			serve = measure(apiPrefix+route.path, serve)
+			for method := range strings.FieldsSeq(route.methods) {
+				r.Method(method, apiPrefix+route.path, serve)
 			}
-			h.adminRoutes(r, measure)
-			r.Method(http.MethodGet, "/federate",
-				measure("/federate", h.limited(httputil.CompressionHandler{Handler: http.HandlerFunc(h.federate)})))
-		})
-		// No compression: the bodies are, or consist of, compressed bytes.
-		read := measure(apiPrefix+"/read", http.HandlerFunc(h.read))
-		r.Method(http.MethodPost, apiPrefix+"/read", read)
-		r.Method(http.MethodPost, "/read", read)
+		}
+		for path, serve := range map[string]http.HandlerFunc{
+			"/metadata":      h.metadata,
+			"/status/config": h.statusConfig,
+			"/status/tsdb":   h.statusTSDB,
+		} {
+			r.Method(http.MethodGet, apiPrefix+path, measure(apiPrefix+path, h.wrap(serve)))
+		}
+		h.adminRoutes(r, measure)
+		r.Method(http.MethodGet, "/federate",
+			measure("/federate", h.limited(httputil.CompressionHandler{Handler: http.HandlerFunc(h.federate)})))
 	})
+	// No compression: the bodies are, or consist of, compressed bytes.
+	read := measure(apiPrefix+"/read", http.HandlerFunc(h.read))
+	r.Method(http.MethodPost, apiPrefix+"/read", read)
+	r.Method(http.MethodPost, "/read", read)
 	return r
 }
 
@@ -106,20 +96,6 @@ func isLookup(path string) bool {
 		return true
 	}
 	return false
-}
-
-func healthy(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "promkeep is Healthy.\n") } //nolint:errcheck
-func ready(w http.ResponseWriter, _ *http.Request)   { io.WriteString(w, "promkeep is Ready.\n") }   //nolint:errcheck
-
-// whenReady answers 503 until the storage can be asked.
-func (h *handler) whenReady(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := h.Ready(); err != nil {
-			respondError(w, http.StatusServiceUnavailable, "unavailable", "promkeep is not ready: "+err.Error())
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // bounded refuses requests with more text than any query needs, before it is parsed.
@@ -149,6 +125,13 @@ func (h *handler) bounded(next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, r)
+	})
+}
+
+// budgeted bounds the memory of a request, whatever it reads.
+func (h *handler) budgeted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(h.Budget(r.Context())))
 	})
 }
 

@@ -40,9 +40,6 @@ type Options struct {
 	// Admin answers /api/v1/admin/tsdb/… (--web.enable-admin-api); without it these are 503.
 	Admin AdminStore
 
-	// Ready tells what is still missing before queries can be answered, nil if nothing is. Until then every path but
-	// /-/healthy is 503 with Retry-After.
-	Ready func() error
 	// RetryAfter goes into the header of every 503.
 	RetryAfter time.Duration
 
@@ -52,6 +49,10 @@ type Options struct {
 	MaxQueryLength int
 	// MaxRequestBytes bounds the body of a request.
 	MaxRequestBytes int64
+
+	// Budget, if set, gives the context of a request a bound of what the storage may hold in memory for it. A request past it
+	// fails with an error of the storage that has a method Limit() (name string, bytes int64), and is 422.
+	Budget func(context.Context) context.Context
 
 	// ReadSampleLimit bounds the samples in one SAMPLES answer of remote read (--storage.remote.read-sample-limit).
 	ReadSampleLimit int
@@ -100,8 +101,8 @@ func (o Options) withDefaults() (Options, error) {
 	o.ReadSampleLimit = orDefault(o.ReadSampleLimit, DefaultReadSampleLimit)
 	o.ReadConcurrentLimit = orDefault(o.ReadConcurrentLimit, DefaultReadConcurrentLimit)
 	o.ReadMaxBytesInFrame = orDefault(o.ReadMaxBytesInFrame, DefaultReadMaxBytesInFrame)
-	if o.Ready == nil {
-		o.Ready = func() error { return nil }
+	if o.Budget == nil {
+		o.Budget = func(ctx context.Context) context.Context { return ctx }
 	}
 	if o.ConfigYAML == nil {
 		o.ConfigYAML = func() string { return "" }

@@ -46,22 +46,6 @@ func TestPromtool(t *testing.T) {
 	require.Equal(t, "node\nprometheus\n", run("query", "labels", s.URL, "job"))
 }
 
-// TestPromtoolChecks sends what `promtool check healthy` and `check ready` send; Debian's promtool is too old to have them.
-// One named by PROMKEEP_TEST_PROMTOOL is run instead.
-func TestPromtoolChecks(t *testing.T) {
-	s := serve(t)
-	promtool := os.Getenv("PROMKEEP_TEST_PROMTOOL")
-	for _, check := range []string{"healthy", "ready"} {
-		if promtool != "" {
-			out, err := exec.Command(promtool, "check", check, "--url="+s.URL).CombinedOutput()
-			require.NoError(t, err, "%s", out)
-			require.Contains(t, string(out), "SUCCESS")
-			continue
-		}
-		require.Equal(t, 200, s.raw(t, "GET /-/"+check+" HTTP/1.1\nUser-Agent: Go-http-client/1.1\nAccept-Encoding: gzip", "").code)
-	}
-}
-
 // TestRealPrometheusReadsThrough asks a Prometheus that has nothing but remote_read to promkeep.
 func TestRealPrometheusReadsThrough(t *testing.T) {
 	s := serve(t)

@@ -61,7 +61,7 @@ func newUpstreamAPI(o Options, q storage.SampleAndChunkQueryable, eq storage.Exe
 		func() config.Config { return config.Config{} },
 		redactFlags(o.Flags),
 		v1.GlobalURLOptions{},
-		func(f http.HandlerFunc) http.HandlerFunc { return f }, // NewHandler asks for readiness in front of all paths.
+		func(f http.HandlerFunc) http.HandlerFunc { return f }, // Readiness is asked for in front of all this.
 		nil, "", // No local TSDB.
 		false, // No admin API.
 		false, 0,

@@ -40,6 +40,7 @@ type DB struct {
 	tombstones  atomic.Int64 // how many the database holds
 	staleErased bool         // the database may know of other tombstones than erased; guarded by flushMu
 
+	queryBytes atomic.Int64 // held by queries
 	youngest   atomic.Int64 // ms, the youngest sample ever taken; 0 if there is none
 	size       atomic.Int64 // bytes on disk, as last measured
 	oversize   bool         // the store is larger than it may be; guarded by flushMu

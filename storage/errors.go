@@ -39,7 +39,11 @@ func (e *retryable) Unwrap() []error { return []error{e.kind, e.cause} }
 // RetryAfter is how long a client should wait.
 func (e *retryable) RetryAfter() time.Duration { return e.after }
 
+// unavailable is a fault of the database, unless it was the query that ended what was asked of it.
 func unavailable(cause error) error {
+	if budget := new(*BudgetError); errors.As(cause, budget) {
+		return cause
+	}
 	return &retryable{kind: ErrUnavailable, cause: cause, after: 5 * time.Second}
 }
 

@@ -17,6 +17,9 @@ type iterator struct {
 	kind chunkenc.ValueType
 	t    int64 // of the sample at hand
 	err  error
+
+	share *share // that counts held bytes for the set
+	held  int64
 }
 
 func (i *iterator) reset() {

@@ -80,7 +80,7 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 	m.all = append(m.all, m.lastFlush, m.mergeRows)
 
 	gauge("promkeep_erase_pending_tombstones", "Series, or whole metrics, of deletions whose samples are still in packed rows, though no longer in answers.", func() float64 { return float64(db.tombstones.Load()) })
-
+	gauge("promkeep_query_held_bytes", "Packed rows, decoded samples and labels of series that queries hold in memory.", func() float64 { return float64(db.queryBytes.Load()) })
 	gauge("promkeep_storage_size_bytes", "What all of promkeep's relations take on disk, as last measured.", func() float64 { return float64(db.size.Load()) })
 	gauge("promkeep_retention_limit_bytes", "--storage.retention.size; 0 is no limit.", func() float64 { return float64(db.cfg.RetentionSize) })
 	gauge("promkeep_retention_limit_seconds", "--storage.retention.time.", func() float64 { return db.cfg.Retention.Seconds() })

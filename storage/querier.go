@@ -51,6 +51,7 @@ type querier struct {
 	closed  chan struct{}
 	once    sync.Once
 	running sync.WaitGroup // Selects that ask the database
+	shares  shares         // of the budgets of the Selects
 }
 
 func newQuerier(db *DB, mint, maxt int64) *querier {
@@ -61,13 +62,14 @@ func newQuerier(db *DB, mint, maxt int64) *querier {
 func (q *querier) Close() error {
 	q.once.Do(func() { close(q.closed) })
 	q.running.Wait()
+	q.shares.giveBack()
 	return nil
 }
 
 type chunkQuerier struct{ *querier }
 
 func (q *chunkQuerier) Select(ctx context.Context, sorted bool, hints *promstorage.SelectHints, ms ...*labels.Matcher) promstorage.ChunkSeriesSet {
-	return promstorage.NewSeriesSetToChunkSet(q.querier.Select(ctx, sorted, hints, ms...))
+	return promstorage.NewSeriesSetToChunkSet(q.querier.Select(oneAtATime(ctx), sorted, hints, ms...))
 }
 
 // Select returns the series that match with their samples in the querier's range, all as of one moment.
@@ -79,6 +81,7 @@ func (q *querier) Select(ctx context.Context, sorted bool, hints *promstorage.Se
 	if mint > maxt {
 		return promstorage.EmptySeriesSet()
 	}
+	ctx = q.shares.of(ctx)
 	set := &seriesSet{at: -1, done: make(chan struct{})}
 	if mint >= q.db.head.CoverFrom() {
 		defer close(set.done)
@@ -131,6 +134,7 @@ type selected struct {
 	view       head.View
 	rows       []chunks.Row
 	erased     []chunks.Span
+	share      *share
 }
 
 // collect finds the series and what there is of them, all before or all after any deletion.
@@ -138,6 +142,7 @@ func (db *DB) collect(ctx context.Context, mint, maxt int64, ms []*labels.Matche
 	const tries = 5
 	for try := 1; ; try++ {
 		before := db.erased.Load()
+		shareOf(ctx).restart()
 		out, err := db.collectOnce(ctx, mint, maxt, ms)
 		after := db.erased.Load()
 		if err != nil || before == after || try == tries {
@@ -161,9 +166,12 @@ func (db *DB) collectOnce(ctx context.Context, mint, maxt int64, ms []*labels.Ma
 	if err != nil {
 		return nil, err
 	}
-	out := make([]*selected, 0, len(inHead))
+	out, share := make([]*selected, 0, len(inHead)), shareOf(ctx)
 	for _, s := range inHead {
-		out = append(out, &selected{db: db, id: s.ID, labels: s.Labels, mint: mint, maxt: maxt, view: s.View(mint, maxt)})
+		out = append(out, &selected{db: db, id: s.ID, labels: s.Labels, mint: mint, maxt: maxt, view: s.View(mint, maxt), share: share})
+		if err := share.series(&out[len(out)-1].view, 0); err != nil {
+			return nil, err
+		}
 	}
 	cover := db.head.CoverFrom()
 	for _, s := range out {
@@ -182,17 +190,18 @@ func (db *DB) collectOnce(ctx context.Context, mint, maxt int64, ms []*labels.Ma
 // collectOld adds what the database holds of [mint, upto].
 func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, cover int64, out []*selected, ms []*labels.Matcher) ([]*selected, error) {
 	byID := make(map[uint64]*selected, len(out))
-	ids := make([]uint64, 0, len(out))
+	ids, share := make([]uint64, 0, len(out)), shareOf(ctx)
 	for _, s := range out {
 		byID[s.id] = s
 		ids = append(ids, s.id)
 	}
 	err := db.catalogue.Select(ctx, tenant, mint, upto, func(c catalogue.Series) error {
 		if byID[c.ID] == nil {
-			s := &selected{db: db, id: c.ID, labels: c.Labels, mint: mint, maxt: maxt, cover: cover}
+			s := &selected{db: db, id: c.ID, labels: c.Labels, mint: mint, maxt: maxt, cover: cover, share: share}
 			byID[c.ID] = s
 			out = append(out, s)
 			ids = append(ids, c.ID)
+			return share.series(&s.view, int(c.Labels.ByteSize()))
 		}
 		return nil
 	}, ms...)
@@ -205,7 +214,7 @@ func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, co
 	err = db.chunks.Read(ctx, ids, mint, upto, func(r chunks.Row) error {
 		s := byID[r.SeriesID]
 		s.rows = append(s.rows, r)
-		return nil
+		return share.row(&r)
 	})
 	var bad *chunks.RowError
 	if errors.As(err, &bad) {
@@ -299,7 +308,9 @@ func (s *selected) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 		i = &iterator{}
 	}
 	i.reset()
-	i.err = s.load(&i.set)
+	if i.err = s.load(&i.set); i.err == nil {
+		i.err = s.share.decoded(i)
+	}
 	return i
 }
 

@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -94,9 +95,18 @@ func TestReadyOnlyWhenReplayed(t *testing.T) {
 	for _, path := range []string{"/-/ready", "/api/v1/query?query=1", "/api/v1/write"} {
 		resp, err := http.Get(p.url + path)
 		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
 		resp.Body.Close()
 		require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode, path)
 		require.NotEmpty(t, resp.Header.Get("Retry-After"), path)
+		require.Contains(t, string(body), "is starting", path)
+		if strings.HasPrefix(path, "/api/v1/") {
+			var a answer
+			require.NoError(t, json.Unmarshal(body, &a), "%s", body)
+			require.Equal(t, "error", a.Status)
+			require.Equal(t, "unavailable", a.ErrorType)
+		}
 	}
 	began := time.Now()
 	p.stop(t)

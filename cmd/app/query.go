@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -21,7 +22,7 @@ type queryFlags struct {
 	timeout, lookback         model.Duration
 	concurrency, maxSamples   int
 	readSamples, readParallel int
-	readFrame                 units.Base2Bytes
+	readFrame, maxMemory      units.Base2Bytes
 	cors                      string
 	features                  []string
 	admin                     bool
@@ -32,6 +33,7 @@ func (q *queryFlags) register(cmd *kingpin.CmdClause) {
 	cmd.Flag("query.lookback-delta", "How far back an instant selector looks for a sample.").Default("5m").SetValue(&q.lookback)
 	cmd.Flag("query.max-concurrency", "Queries that are evaluated at once.").Default("20").IntVar(&q.concurrency)
 	cmd.Flag("query.max-samples", "Samples that one query may hold in memory.").Default("50000000").IntVar(&q.maxSamples)
+	cmd.Flag("query.max-memory", "Bytes of packed rows, decoded samples and labels of series that one query or remote read may hold; past it, it gets 422. 0 is no bound.").Default("1GiB").BytesVar(&q.maxMemory)
 	cmd.Flag("storage.remote.read-sample-limit", "Samples that one remote read of type SAMPLES may return.").Default("50000000").IntVar(&q.readSamples)
 	cmd.Flag("storage.remote.read-concurrent-limit", "Remote reads at once.").Default("10").IntVar(&q.readParallel)
 	cmd.Flag("storage.remote.read-max-bytes-in-frame", "Bytes of one frame of a streamed remote read.").Default("1MiB").BytesVar(&q.readFrame)
@@ -64,7 +66,10 @@ func (q *queryFlags) handler(db *storage.DB, flags map[string]string, retention 
 		admin = db // a request is of one tenant, see routes
 	}
 	return promql.NewHandler(promql.Options{
-		Admin:               admin,
+		Admin: admin,
+		Budget: func(ctx context.Context) context.Context {
+			return storage.WithBudget(ctx, db.NewBudget("--query.max-memory", int64(q.maxMemory)))
+		},
 		Queryable:           store,
 		Cardinality:         store,
 		Metadata:            store,

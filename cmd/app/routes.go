@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
@@ -48,12 +49,26 @@ func (f *front) ready(w http.ResponseWriter, _ *http.Request) {
 	db := f.db.Load()
 	switch {
 	case db == nil:
-		unready(w, "promkeep is starting: the database is being prepared, or the log replayed")
+		unready(w, isStarting)
 	case db.Err() != nil:
 		unready(w, db.Err().Error())
 	default:
 		fmt.Fprintln(w, "promkeep is ready.")
 	}
+}
+
+const isStarting = "promkeep is starting: the database is being prepared, or the log replayed"
+
+// starting answers a request that comes too early, in the shape that clients of the API read.
+func starting(w http.ResponseWriter, r *http.Request) {
+	if !strings.HasPrefix(r.URL.Path, "/api/v1/") {
+		unready(w, isStarting)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", "5")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	fmt.Fprintf(w, `{"status":"error","errorType":"unavailable","error":%q}`, isStarting)
 }
 
 func unready(w http.ResponseWriter, why string) {
@@ -64,7 +79,7 @@ func unready(w http.ResponseWriter, why string) {
 func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 	api := f.api.Load()
 	if api == nil {
-		unready(w, "promkeep is starting: the database is being prepared, or the log replayed")
+		starting(w, r)
 		return
 	}
 	(*api).ServeHTTP(w, r)

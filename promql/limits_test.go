@@ -1,0 +1,136 @@
+package promql
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/stretchr/testify/require"
+
+	keep "github.com/promkeep/promkeep/storage"
+)
+
+// TestMemoryCeiling asks the same with a ceiling that is far too low, and with one that is enough.
+func TestMemoryCeiling(t *testing.T) {
+	s := serve(t)
+	var last *keep.Budget
+	with := func(limit int64) *testServer {
+		return serveOver(t, s.store, func(o *Options) {
+			o.Budget = func(ctx context.Context) context.Context {
+				last = keep.NewBudget("--query.max-memory", limit)
+				return keep.WithBudget(ctx, last)
+			}
+		})
+	}
+	small, enough := with(1<<10), with(1<<20)
+	window := "&start=" + unix(s.at(0)) + "&end=" + unix(s.at(samples-1))
+	const says = "the query would hold more than 1KiB of packed rows and samples in memory (--query.max-memory)"
+	for _, path := range []string{
+		"/api/v1/query?query=up&time=" + unix(s.at(samples-1)),
+		"/api/v1/query?query=requests_total[30m]&time=" + unix(s.at(samples/2)),
+		"/api/v1/query_range?query=requests_total*2&step=60" + window,
+		"/api/v1/query_range?query=sum(rate(requests_total[5m]))&step=60" + window, // a kernel
+		"/api/v1/query_range?query=max_over_time(sum(up)[5m:1m])&step=60" + window,
+		"/api/v1/series?match[]=up" + window,
+	} {
+		a := small.get(t, path)
+		require.Equal(t, 422, a.code, "%s: %s", path, a.body)
+		require.Equal(t, "execution", a.ErrorType, path)
+		require.Contains(t, a.Error, says, path)
+		require.Empty(t, a.header.Get("Retry-After"), path)
+		require.Zero(t, last.Held(), "%s: all is given back", path)
+
+		a = enough.get(t, path)
+		require.Equal(t, 200, a.code, "%s: %s", path, a.body)
+		require.Greater(t, len(a.Data), 60, path)
+		require.Greater(t, last.Peak(), int64(1<<10), path)
+		require.Zero(t, last.Held(), path)
+	}
+	a := small.get(t, "/federate?match[]={__name__=~\".%2b\"}")
+	require.Equal(t, 422, a.code)
+	require.Contains(t, a.body, says)
+	up := labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")
+	for name, typ := range responseTypes {
+		_, err := remoteRead(t, small, "/read", typ, s.at(0), s.at(samples), up)
+		require.ErrorContains(t, err, "422", name)
+		require.ErrorContains(t, err, says, name)
+		require.Zero(t, last.Held(), name)
+		got, err := remoteRead(t, enough, "/read", typ, s.at(0), s.at(samples), up)
+		require.NoError(t, err, name)
+		require.Len(t, got, 3*samples, name)
+	}
+}
+
+// TestAClientThatGoesAwayCancelsItsSQL has each kind of request wait in PostgreSQL, behind a lock, and looks there for what becomes
+// of its statement when the client goes away, and when its timeout is over.
+func TestAClientThatGoesAwayCancelsItsSQL(t *testing.T) {
+	s := serve(t)
+	pool := s.store.pg.Pool(t)
+	ctx := context.Background()
+	// waiting counts statements of promkeep that wait for a lock.
+	waiting := func() (n int) {
+		err := pool.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&n)
+		require.NoError(t, err)
+		return n
+	}
+	window := url.Values{"start": {unix(s.at(0))}, "end": {unix(s.at(samples - 1))}, "step": {"60"}, "time": {unix(s.at(samples / 2))}}
+	read := readRequest(t, prompb.ReadRequest_STREAMED_XOR_CHUNKS, &prompb.Query{
+		StartTimestampMs: s.at(0).UnixMilli(), EndTimestampMs: s.at(samples).UnixMilli(),
+		Matchers: []*prompb.LabelMatcher{{Name: "__name__", Value: "up"}},
+	})
+	for path, lock := range map[string]string{
+		"/api/v1/query?query=up":                                "_promkeep.recent, _promkeep.chunk",
+		"/api/v1/query_range?query=sum(rate(up[5m]))":           "_promkeep.recent, _promkeep.chunk",
+		"/api/v1/series?match[]=up":                             "_promkeep.recent, _promkeep.chunk",
+		"/api/v1/label/job/values?match[]=up":                   "_promkeep.series",
+		"/api/v1/labels?match[]=up":                             "_promkeep.series",
+		"/api/v1/read":                                          "_promkeep.recent, _promkeep.chunk",
+		"/api/v1/query?query=up&timeout=300ms":                  "_promkeep.recent, _promkeep.chunk",
+		"/api/v1/query_range?query=sum(rate(up[5m]))&timeout=1": "_promkeep.recent, _promkeep.chunk",
+	} {
+		t.Run(path, func(t *testing.T) {
+			holder, err := pool.Begin(ctx)
+			require.NoError(t, err)
+			defer holder.Rollback(ctx) //nolint:errcheck // It ends the lock.
+			_, err = holder.Exec(ctx, "LOCK TABLE "+lock+" IN ACCESS EXCLUSIVE MODE")
+			require.NoError(t, err)
+
+			asking, goAway := context.WithCancel(ctx)
+			defer goAway()
+			method, target, body := http.MethodGet, s.URL+path+"&"+window.Encode(), ""
+			if strings.HasSuffix(path, "/read") {
+				method, target, body = http.MethodPost, s.URL+path, string(read)
+			}
+			req, err := http.NewRequestWithContext(asking, method, target, strings.NewReader(body))
+			require.NoError(t, err)
+			type outcome struct {
+				code int
+				err  error
+			}
+			done := make(chan outcome, 1)
+			go func() {
+				resp, err := s.Client().Do(req)
+				if err != nil {
+					done <- outcome{0, err}
+					return
+				}
+				resp.Body.Close()
+				done <- outcome{resp.StatusCode, nil}
+			}()
+			require.Eventually(t, func() bool { return waiting() > 0 }, 20*time.Second, 5*time.Millisecond, "the statement waits")
+			if !strings.Contains(path, "timeout") {
+				goAway()
+				require.ErrorIs(t, (<-done).err, context.Canceled)
+			} else {
+				require.Equal(t, outcome{503, nil}, <-done)
+			}
+			require.Eventually(t, func() bool { return waiting() == 0 }, 20*time.Second, 5*time.Millisecond, "the statement is gone, the lock is not")
+		})
+	}
+	require.Equal(t, 200, s.get(t, "/api/v1/query?query=up").code, "the connections are as good as new")
+}
