@@ -6,6 +6,8 @@ import _ "embed"
 
 // The queries of the program, one file each; the files say what each is for.
 var (
+	//go:embed queries/catalogue_state.sql
+	CatalogueState string
 	//go:embed queries/chunk_partition_create.sql
 	ChunkPartitionCreate string
 	//go:embed queries/chunk_partition_detach.sql
@@ -36,12 +38,8 @@ var (
 	Deletions string
 	//go:embed queries/ended_label_names.sql
 	EndedLabelNames string
-	//go:embed queries/ended_label_names_pairs.sql
-	EndedLabelNamesPairs string
 	//go:embed queries/ended_label_values.sql
 	EndedLabelValues string
-	//go:embed queries/ended_label_values_pairs.sql
-	EndedLabelValuesPairs string
 	//go:embed queries/ended_metrics.sql
 	EndedMetrics string
 	//go:embed queries/ended_metrics_pairs.sql
@@ -74,6 +72,8 @@ var (
 	LabelIDs string
 	//go:embed queries/label_pairs.sql
 	LabelPairs string
+	//go:embed queries/label_unused.sql
+	LabelUnused string
 	//go:embed queries/label_values_in.sql
 	LabelValuesIn string
 	//go:embed queries/label_values_of.sql
@@ -104,6 +104,8 @@ var (
 	MetricCreate string
 	//go:embed queries/metric_ids.sql
 	MetricIDs string
+	//go:embed queries/metric_unused.sql
+	MetricUnused string
 	//go:embed queries/metrics_all.sql
 	MetricsAll string
 	//go:embed queries/migration_done.sql
@@ -118,6 +120,8 @@ var (
 	MigrationUnlock string
 	//go:embed queries/migration_version.sql
 	MigrationVersion string
+	//go:embed queries/names_retire.sql
+	NamesRetire string
 	//go:embed queries/oldest_sample.sql
 	OldestSample string
 	//go:embed queries/part_advance.sql
@@ -184,6 +188,12 @@ var (
 	SeriesCreate string
 	//go:embed queries/series_end.sql
 	SeriesEnd string
+	//go:embed queries/series_retirable.sql
+	SeriesRetirable string
+	//go:embed queries/series_retire.sql
+	SeriesRetire string
+	//go:embed queries/series_revive.sql
+	SeriesRevive string
 	//go:embed queries/series_select.sql
 	SeriesSelect string
 	//go:embed queries/series_select_metric_pairs.sql

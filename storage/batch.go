@@ -258,6 +258,7 @@ func (b *Batch) apply() {
 	}
 	b.db.seen(youngest)
 	for _, e := range b.exemplars {
+		b.series[e.series].Lived(e.t)
 		b.db.exemplars.add(exemplarItem{b.series[e.series], e.t, e.value, e.labels})
 	}
 	b.db.metrics.samples.Add(float64(b.Samples()))

@@ -34,6 +34,7 @@ type DB struct {
 	metadata  *metadataWriter
 	exemplars exemplarBuffer
 	unended   []head.Ended // series that left memory without the catalogue knowing; guarded by flushMu
+	retired   retirement   // guarded by flushMu
 	metrics   *metrics
 
 	erased      atomic.Pointer[erasures]
@@ -237,6 +238,7 @@ func (db *DB) replay(ctx context.Context, payload []byte) (n int64, err error) {
 		if err != nil {
 			return err
 		}
+		s.Lived(t)
 		db.exemplars.add(exemplarItem{s, t, value, labels})
 		return nil
 	})
@@ -244,8 +246,11 @@ func (db *DB) replay(ctx context.Context, payload []byte) (n int64, err error) {
 }
 
 func (db *DB) addByID(ctx context.Context, ids []uint64) error {
-	return db.catalogue.ByID(ctx, ids, func(s catalogue.Series) {
-		db.head.Tenant(s.Tenant).Add(head.Key{}, s.ID, s.Labels, s.Started)
+	return db.catalogue.Revive(ctx, ids, func(c catalogue.Series) {
+		s := db.head.Tenant(c.Tenant).Add(head.Key{}, c.ID, c.Labels, c.Started)
+		if c.Ended != catalogue.Unknown {
+			s.Lived(catalogue.HourEnd(c.Ended))
+		}
 	})
 }
 
@@ -281,6 +286,8 @@ func (db *DB) warm(ctx context.Context) error {
 			}
 		}
 	}
+	// What else a series had is not known, only that it had it before now.
+	db.head.Lived(db.cfg.Now().UnixMilli())
 	db.head.SetCoverFrom(from)
 	db.boundCache(from)
 	return nil

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,7 +20,9 @@ import (
 func (q *querier) LabelValues(ctx context.Context, name string, hints *promstorage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	values, err := q.labels(ctx, hints,
 		func(t *head.Tenant, keep head.Keep) ([]string, error) { return t.LabelValues(ctx, name, keep, ms...) },
-		func(r catalogue.Range) ([]string, error) { return q.db.catalogue.LabelValues(ctx, r, name, ms...) })
+		func(since catalogue.Moment, r catalogue.Range) ([]string, error) {
+			return q.db.catalogue.LabelValues(ctx, since, r, name, ms...)
+		})
 	return values, nil, err
 }
 
@@ -27,13 +30,15 @@ func (q *querier) LabelValues(ctx context.Context, name string, hints *promstora
 func (q *querier) LabelNames(ctx context.Context, hints *promstorage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	names, err := q.labels(ctx, hints,
 		func(t *head.Tenant, keep head.Keep) ([]string, error) { return t.LabelNames(ctx, keep, ms...) },
-		func(r catalogue.Range) ([]string, error) { return q.db.catalogue.LabelNames(ctx, r, ms...) })
+		func(since catalogue.Moment, r catalogue.Range) ([]string, error) {
+			return q.db.catalogue.LabelNames(ctx, since, r, ms...)
+		})
 	return names, nil, err
 }
 
 // labels brings together what memory and, for a range that begins before what memory covers, the catalogue know.
 func (q *querier) labels(ctx context.Context, hints *promstorage.LabelHints, inMemory func(*head.Tenant, head.Keep) ([]string, error),
-	ended func(catalogue.Range) ([]string, error),
+	ended func(catalogue.Moment, catalogue.Range) ([]string, error),
 ) ([]string, error) {
 	tenant, ok, err := q.db.catalogue.LookupTenant(ctx, tenantOf(ctx))
 	if err != nil {
@@ -46,10 +51,21 @@ func (q *querier) labels(ctx context.Context, hints *promstorage.LabelHints, inM
 	if hints != nil {
 		limit = max(hints.Limit, 0)
 	}
+	for {
+		out, err := q.labelsOnce(ctx, tenant, limit, inMemory, ended)
+		if !errors.Is(err, catalogue.ErrChanged) {
+			return out, err
+		}
+	}
+}
+
+func (q *querier) labelsOnce(ctx context.Context, tenant int32, limit int, inMemory func(*head.Tenant, head.Keep) ([]string, error),
+	ended func(catalogue.Moment, catalogue.Range) ([]string, error),
+) (out []string, err error) {
+	since := q.db.catalogue.Moment()
 	t := q.db.head.Tenant(tenant)
 	overlaps := q.maxt >= q.db.head.CoverFrom() && t.Overlaps(q.mint, q.maxt)
 	cover := q.db.head.CoverFrom() // asked after the look into memory, as ever
-	var out []string
 	switch {
 	case overlaps && q.maxt >= cover:
 		out, err = inMemory(t, nil)
@@ -62,7 +78,10 @@ func (q *querier) labels(ctx context.Context, hints *promstorage.LabelHints, inM
 		return nil, err
 	}
 	if q.mint < cover {
-		more, err := ended(catalogue.Range{Tenant: tenant, Mint: q.mint, Maxt: min(q.maxt, cover-1), Limit: limit})
+		more, err := ended(since, catalogue.Range{Tenant: tenant, Mint: q.mint, Maxt: min(q.maxt, cover-1), Limit: limit})
+		if errors.Is(err, catalogue.ErrChanged) {
+			return nil, err
+		}
 		if err != nil {
 			return nil, unavailable(err)
 		}

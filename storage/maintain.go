@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/promkeep/promkeep/storage/catalogue"
 	"github.com/promkeep/promkeep/storage/chunks"
 	"github.com/promkeep/promkeep/storage/head"
 )
@@ -82,7 +85,10 @@ func (db *DB) Maintain(ctx context.Context) error {
 		db.cfg.Logger.Info("dropped days past the retention", "days", dropped)
 		db.metrics.daysDropped.Add(float64(dropped))
 	}
-	return db.retainSize(ctx, now)
+	if err := db.retainSize(ctx, now); err != nil {
+		return err
+	}
+	return db.retire(ctx)
 }
 
 // retainSize measures what the store takes on disk, and drops the oldest days if it is too much; never one that is still
@@ -138,24 +144,50 @@ func (db *DB) tidy(ctx context.Context, now time.Time) error {
 	db.resolver.lifecycle.Lock()
 	defer db.resolver.lifecycle.Unlock()
 	// What the catalogue could not be told the last time has left memory already, unless it came back.
-	ended := slices.DeleteFunc(append(db.unended, db.head.Collect()...), func(e head.Ended) bool { return db.head.ByID(e.ID) != nil })
+	var leaving []uint64
+	collected := db.head.Collect(func(s *head.Series) {
+		leaving = append(leaving, s.ID)
+		db.catalogue.Leaving(catalogue.Series{ID: s.ID, Tenant: s.Tenant, Labels: s.Labels, Started: s.Started(), Ended: catalogue.Hour(db.lastSample(s.Last(), now))})
+	})
+	for _, id := range leaving {
+		if db.head.ByID(id) != nil {
+			db.catalogue.Stayed(id)
+		}
+	}
+	ended := slices.DeleteFunc(append(db.unended, collected...), func(e head.Ended) bool {
+		back := db.head.ByID(e.ID) != nil
+		if back {
+			db.catalogue.Stayed(e.ID)
+		}
+		return back
+	})
 	db.unended = ended
 	if len(ended) == 0 {
 		return nil
 	}
 	ids, last := make([]uint64, len(ended)), make([]int64, len(ended))
 	for i, e := range ended {
-		ids[i], last[i] = e.ID, e.Last
-		if e.Last == math.MinInt64 {
-			// It came from the catalogue and got no sample since: it ended at a time not known, before now.
-			last[i] = now.UnixMilli()
-		}
+		ids[i], last[i] = e.ID, db.lastSample(e.Last, now)
 	}
-	if err := db.catalogue.End(ctx, ids, last); err != nil {
+	if err := db.catalogue.End(ctx, db.fence, ids, last); err != nil {
 		return err
 	}
 	db.unended = nil
 	return nil
+}
+
+// lastSample is the time in ms of the youngest sample that a series can have had. If that is not known it was before now.
+func (db *DB) lastSample(last int64, now time.Time) int64 {
+	if last == math.MinInt64 {
+		return now.UnixMilli()
+	}
+	return last
+}
+
+// fence makes a transaction fail if another process leads.
+func (db *DB) fence(ctx context.Context, tx pgx.Tx) error {
+	_, err := chunks.Fence(ctx, tx, db.log.Epoch())
+	return err
 }
 
 // boundCache evicts rows that end before t (ms), and younger ones until the cache is within its bound.

@@ -15,6 +15,7 @@ type metrics struct {
 	samples       prometheus.Counter
 	seriesCreated prometheus.Counter
 	createSeconds prometheus.Histogram
+	seriesRetired prometheus.Counter
 	commitSeconds prometheus.Histogram
 	commitBytes   prometheus.Counter
 	commitRows    prometheus.Counter
@@ -56,6 +57,7 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 
 	m.samples = counter("promkeep_samples_appended_total", "Samples that were committed and acknowledged.")
 	m.seriesCreated = counter("promkeep_catalogue_series_resolved_total", "Series looked up or created in the catalogue, since this process did not know them.")
+	m.seriesRetired = counter("promkeep_catalogue_series_retired_total", "Series past the retention that were taken out of the catalogue.")
 	m.createSeconds = histogram("promkeep_catalogue_resolve_duration_seconds", "Time to look up or create one round of series.", quick)
 	m.commitSeconds = histogram("promkeep_log_commit_duration_seconds", "Time of one group commit.", quick)
 	m.commitBytes = counter("promkeep_log_bytes_total", "Payload bytes committed to the log.")

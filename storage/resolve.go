@@ -92,10 +92,15 @@ func (r *resolver) run() {
 		r.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		err := r.round(ctx, round)
-		cancel()
 		for _, req := range round {
+			if errors.Is(err, catalogue.ErrUnstorable) && len(round) > 1 {
+				// Only the requests are refused that have such series.
+				req.done <- r.round(ctx, []*resolving{req})
+				continue
+			}
 			req.done <- err
 		}
+		cancel()
 	}
 }
 
@@ -150,7 +155,7 @@ func (r *resolver) round(ctx context.Context, round []*resolving) error {
 	}
 	if len(missing) > 0 {
 		if err := r.db.catalogue.Create(ctx, missing); err != nil {
-			if errors.Is(err, catalogue.ErrCollision) {
+			if errors.Is(err, catalogue.ErrUnstorable) {
 				return err
 			}
 			return unavailable(err)
@@ -159,7 +164,11 @@ func (r *resolver) round(ctx context.Context, round []*resolving) error {
 		r.db.metrics.createSeconds.Observe(time.Since(began).Seconds())
 	}
 	for _, p := range places {
-		p.req.series[p.i] = p.req.tenant.Add(p.req.unknown[p.i].key, p.to.ID, p.to.Labels, p.to.Started)
+		s := p.req.tenant.Add(p.req.unknown[p.i].key, p.to.ID, p.to.Labels, p.to.Started)
+		if p.to.Ended != catalogue.Unknown {
+			s.Lived(catalogue.HourEnd(p.to.Ended))
+		}
+		p.req.series[p.i] = s
 	}
 	return nil
 }

@@ -1,10 +1,10 @@
--- The same as ended_metrics.sql, through the index on label pairs: a series has one of $8, which are few.
+-- The same as ended_metrics.sql, where label pairs narrow the search.
 SELECT name FROM _promkeep.metric WHERE id IN (
-    SELECT s.id >> 37 FROM _promkeep.series s
-    WHERE s.labels && $8::int4[]
-      AND s.id >= ($1::int8[])[1] << 37 AND s.id < (($1::int8[])[cardinality($1)] + 1) << 37 AND s.id >> 37 = ANY($1)
-      AND s.started <= $2 AND s.ended >= $3
+    SELECT s.id >> 37 FROM _promkeep.label_set l
+    JOIN _promkeep.series s ON (s.id & 137438953471) = l.id
+    WHERE ($7::int4[] IS NULL OR l.labels @> $7) AND ($8::int4[] IS NULL OR l.labels && $8)
       AND ($4 = 0 AND $6::int4[] = '{}' OR (
         SELECT count(*) FILTER (WHERE p.id = ANY($5::int4[])) = $4 AND count(*) FILTER (WHERE p.id = ANY($6::int4[])) = 0
-        FROM unnest(s.labels) AS p (id)))
-) ORDER BY name LIMIT $7
+        FROM unnest(l.labels) AS p (id)))
+      AND s.id >> 37 = ANY($1::int8[]) AND s.started <= $2 AND s.ended >= $3
+) ORDER BY name LIMIT $9

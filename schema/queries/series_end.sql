@@ -1,2 +1,7 @@
-UPDATE _promkeep.series s SET ended = e.hour
-FROM unnest($1::int8[], $2::int4[]) AS e (id, hour) WHERE s.id = e.id AND s.ended IS NULL
+-- hour is when the series ended at the earliest: one that was marked before may have ended later.
+WITH changed AS (UPDATE _promkeep.catalogue SET version = version + 1 WHERE only_row RETURNING version),
+ended AS (
+    UPDATE _promkeep.series s SET ended = greatest(s.ended, e.hour)
+    FROM unnest($1::int8[], $2::int4[]) AS e (id, hour), changed WHERE s.id = e.id
+)
+SELECT version FROM changed

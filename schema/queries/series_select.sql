@@ -1,7 +1,8 @@
 -- By metric and time, in hours since 1970.
-SELECT s.id, s.labels FROM unnest($1::int8[]) AS m (id)
+SELECT s.id, s.started, s.ended, l.labels FROM unnest($1::int8[]) AS m (id)
 CROSS JOIN LATERAL (
-    SELECT s.id, s.labels FROM _promkeep.series s
+    SELECT s.id, s.started, s.ended FROM _promkeep.series s
     WHERE s.id >= m.id << 37 AND s.id < (m.id + 1) << 37 AND s.started <= $2 AND (s.ended IS NULL OR s.ended >= $3)
     OFFSET 0 -- or the planner may compare each series with each metric
 ) AS s
+JOIN _promkeep.label_set l ON l.id = s.id & 137438953471

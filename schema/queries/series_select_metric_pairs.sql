@@ -1,4 +1,5 @@
--- By metric, by a set of label pairs of which the series has at least one, and by time, in hours since 1970.
-SELECT s.id, s.labels FROM unnest($1::int8[]) AS m (id)
-JOIN _promkeep.series s ON s.id >= m.id << 37 AND s.id < (m.id + 1) << 37
-WHERE s.labels && $4::int4[] AND s.started <= $2 AND (s.ended IS NULL OR s.ended >= $3)
+-- By metric and time, in hours since 1970, and by label pairs, of which the series has all of $4 and one of $5.
+SELECT s.id, s.started, s.ended, l.labels FROM _promkeep.series s
+JOIN _promkeep.label_set l ON (s.id & 137438953471) = l.id
+WHERE s.id >= $1::int8 << 37 AND s.id < ($1 + 1) << 37 AND s.started <= $2 AND (s.ended IS NULL OR s.ended >= $3)
+  AND ($4::int4[] IS NULL OR l.labels @> $4) AND ($5::int4[] IS NULL OR l.labels && $5)

@@ -1,3 +1,5 @@
--- By a set of label pairs of which the series has at least one, and by time, in hours since 1970.
-SELECT s.id, s.labels FROM _promkeep.series s
-WHERE s.labels && $1::int4[] AND s.started <= $2 AND (s.ended IS NULL OR s.ended >= $3)
+-- The same as series_select_metric_pairs.sql, of many metrics.
+SELECT s.id, s.started, s.ended, l.labels FROM _promkeep.label_set l
+JOIN _promkeep.series s ON (s.id & 137438953471) = l.id
+WHERE s.id >> 37 = ANY($1::int8[]) AND s.started <= $2 AND (s.ended IS NULL OR s.ended >= $3)
+  AND ($4::int4[] IS NULL OR l.labels @> $4) AND ($5::int4[] IS NULL OR l.labels && $5)

@@ -2,17 +2,12 @@ package catalogue
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"strconv"
+	"math"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/promkeep/promkeep/schema"
@@ -24,8 +19,11 @@ const seriesBits = 37
 // MaxLabelValue is the longest label value in bytes, so that a label pair fits into an index entry of PostgreSQL.
 const MaxLabelValue = 2048
 
-// ErrCollision means that two label sets have the same 128-bit hash: one of them cannot be stored.
-var ErrCollision = errors.New("the hash of the series is taken by another series")
+// ErrUnstorable means that PostgreSQL cannot keep the labels of a series, and never will.
+var ErrUnstorable = errors.New("the labels cannot be stored")
+
+// Unknown is the value of Series.Ended while the series is active.
+const Unknown = math.MinInt32
 
 // Series as the catalogue knows it.
 type Series struct {
@@ -33,6 +31,7 @@ type Series struct {
 	Tenant  int32
 	Labels  labels.Labels
 	Started int32 // hours since 1970: it has no older sample
+	Ended   int32 // hours since 1970: it has no younger sample; Unknown if it is active. Create says what it was before
 }
 
 // Hour returns the hour since 1970 of a time in ms, within what the catalogue can hold.
@@ -45,18 +44,29 @@ func Hour(ms int64) int32 {
 	return int32(min(max(h, -1<<31), 1<<31-1))
 }
 
+// HourEnd returns the last ms of an hour since 1970.
+func HourEnd(hour int32) int64 { return (int64(hour)+1)*3600_000 - 1 }
+
 // Catalogue is safe for concurrent use.
 type Catalogue struct {
 	pool  *pgxpool.Pool // for creating series
 	reads *pgxpool.Pool // for queries
+
+	// changing is held while this process changes series, until what it remembers follows.
+	changing sync.Mutex
 
 	mu      sync.RWMutex // guards what follows
 	tenants map[string]int32
 	names   map[int32]string // of tenants
 	metrics map[metricKey]int32
 	metric  map[int32]metricKey
-	newest  int32 // highest metric ID read
-	pairs   pairCache
+	// allMetrics says that metrics has all that have series, as of the version of results.
+	allMetrics bool
+	pairs      pairCache
+	retired    int64  // the database's count of removals up to which metrics and pairs are right; -1 if it was not asked yet
+	removal    uint64 // counts removals from metrics and pairs: what was read before one must not be put there after it
+	results    *cache
+	recent     recent
 }
 
 type metricKey struct {
@@ -74,6 +84,8 @@ func New(pool, reads *pgxpool.Pool) *Catalogue {
 		names:   map[int32]string{},
 		metrics: map[metricKey]int32{},
 		metric:  map[int32]metricKey{},
+		retired: -1,
+		results: newCache(maxResultBytes),
 	}
 }
 
@@ -109,176 +121,6 @@ func (c *Catalogue) LookupTenant(ctx context.Context, name string) (int32, bool,
 	c.tenants[name], c.names[id] = id, name
 	c.mu.Unlock()
 	return id, true, nil
-}
-
-// Hash is the stable identity of a series: the first 128 bits of SHA-256 over the tenant's ID (4 bytes, big endian) and for
-// each label, in the order of names, name and value, each behind its length (4 bytes, big endian).
-func Hash(tenant int32, lset labels.Labels) [16]byte {
-	h := sha256.New()
-	buf := binary.BigEndian.AppendUint32(make([]byte, 0, 512), uint32(tenant))
-	lset.Range(func(l labels.Label) {
-		buf = append(binary.BigEndian.AppendUint32(buf, uint32(len(l.Name))), l.Name...)
-		buf = append(binary.BigEndian.AppendUint32(buf, uint32(len(l.Value))), l.Value...)
-	})
-	h.Write(buf)
-	return [16]byte(h.Sum(buf[:0])[:16])
-}
-
-// Create looks the series up and creates those that are missing; ended ones become active again. It fills in ID and
-// Started, and commits before it returns. Label values must not be longer than MaxLabelValue.
-func (c *Catalogue) Create(ctx context.Context, series []*Series) error {
-	const step = 5000
-	for len(series) > 0 {
-		n := min(step, len(series))
-		if err := c.create(ctx, series[:n]); err != nil {
-			return err
-		}
-		series = series[n:]
-	}
-	return nil
-}
-
-func (c *Catalogue) create(ctx context.Context, series []*Series) error {
-	if err := c.ensureMetrics(ctx, series); err != nil {
-		return err
-	}
-	ids, err := c.ensurePairs(ctx, series)
-	if err != nil {
-		return err
-	}
-	var (
-		metrics = make([]int32, 0, len(series))
-		hashes  = make([]pgtype.UUID, 0, len(series))
-		started = make([]int32, 0, len(series))
-		arrays  = make([]string, 0, len(series))
-		byHash  = make(map[[16]byte][]*Series, len(series))
-		want    = make(map[[16]byte][]int32, len(series))
-	)
-	c.mu.RLock()
-	for _, s := range series {
-		h := Hash(s.Tenant, s.Labels)
-		byHash[h] = append(byHash[h], s)
-		if len(byHash[h]) > 1 {
-			continue
-		}
-		pairs := make([]int32, 0, s.Labels.Len())
-		array := []byte{'{'}
-		s.Labels.Range(func(l labels.Label) {
-			if l.Name == model.MetricNameLabel {
-				return
-			}
-			if len(array) > 1 {
-				array = append(array, ',')
-			}
-			id := ids[l]
-			pairs = append(pairs, id)
-			array = strconv.AppendInt(array, int64(id), 10)
-		})
-		want[h] = pairs
-		metrics = append(metrics, c.metrics[metricKey{s.Tenant, s.Labels.Get(model.MetricNameLabel)}])
-		hashes = append(hashes, pgtype.UUID{Bytes: h, Valid: true})
-		started = append(started, s.Started)
-		arrays = append(arrays, string(append(array, '}')))
-	}
-	c.mu.RUnlock()
-
-	rows, err := c.pool.Query(ctx, schema.SeriesCreate, metrics, hashes, started, arrays)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	found := 0
-	for rows.Next() {
-		var (
-			id     int64
-			hash   pgtype.UUID
-			first  int32
-			labels []int32
-		)
-		if err := rows.Scan(&id, &hash, &first, &labels); err != nil {
-			return err
-		}
-		if !equal(labels, want[hash.Bytes]) {
-			return fmt.Errorf("%w: %s", ErrCollision, byHash[hash.Bytes][0].Labels)
-		}
-		found++
-		for _, s := range byHash[hash.Bytes] {
-			s.ID, s.Started = uint64(id), first
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	if found != len(hashes) {
-		return fmt.Errorf("the catalogue returned %d series of %d", found, len(hashes))
-	}
-	return nil
-}
-
-func equal(a, b []int32) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
-
-func (c *Catalogue) ensureMetrics(ctx context.Context, series []*Series) error {
-	missing := map[metricKey]bool{}
-	c.mu.RLock()
-	for _, s := range series {
-		key := metricKey{s.Tenant, s.Labels.Get(model.MetricNameLabel)}
-		if _, ok := c.metrics[key]; !ok {
-			missing[key] = true
-		}
-	}
-	c.mu.RUnlock()
-	if len(missing) == 0 {
-		return nil
-	}
-	var (
-		tenants []int32
-		names   []string
-	)
-	for k := range missing {
-		tenants, names = append(tenants, k.tenant), append(names, k.name)
-	}
-	if _, err := c.pool.Exec(ctx, schema.MetricCreate, tenants, names); err != nil {
-		return err
-	}
-	return c.readMetrics(ctx, c.pool, schema.MetricIDs, tenants, names)
-}
-
-func (c *Catalogue) readMetrics(ctx context.Context, pool *pgxpool.Pool, query string, args ...any) error {
-	rows, err := pool.Query(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	var (
-		id  int32
-		key metricKey
-	)
-	_, err = pgx.ForEachRow(rows, []any{&id, &key.tenant, &key.name}, func() error {
-		c.mu.Lock()
-		c.metrics[key], c.metric[id] = id, key
-		c.mu.Unlock()
-		return nil
-	})
-	return err
-}
-
-// End notes that no active writer knows a series any more; last is its youngest sample in ms.
-func (c *Catalogue) End(ctx context.Context, ids []uint64, last []int64) error {
-	hours := make([]int32, len(last))
-	for i, ms := range last {
-		hours[i] = Hour(ms)
-	}
-	_, err := c.pool.Exec(ctx, schema.SeriesEnd, signed(ids), hours)
-	return err
 }
 
 func signed(ids []uint64) []int64 {

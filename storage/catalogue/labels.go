@@ -2,7 +2,9 @@ package catalogue
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/common/model"
@@ -18,35 +20,98 @@ type Range struct {
 	Limit      int   // of the answer, the first in order; 0 is none
 }
 
-// LabelValues returns the distinct values of a label over the series of the tenant that match and have ended, in order.
-func (c *Catalogue) LabelValues(ctx context.Context, r Range, name string, ms ...*labels.Matcher) ([]string, error) {
-	f, err := c.filter(ctx, r, ms)
-	if err != nil || f.nothing {
-		return nil, err
-	}
-	if name == model.MetricNameLabel {
-		names, err := c.texts(ctx, f, schema.EndedMetrics, schema.EndedMetricsPairs, r.limit())
-		return slices.DeleteFunc(names, func(name string) bool { return name == "" }), err
-	}
-	return c.texts(ctx, f, schema.EndedLabelValues, schema.EndedLabelValuesPairs, name, r.limit())
-}
+// ErrChanged means that a search came too late for what it needs to know, and must begin again.
+var ErrChanged = errors.New("the catalogue has changed meanwhile")
 
-// LabelNames returns the distinct label names of the series of the tenant that match and have ended, in no order.
-func (c *Catalogue) LabelNames(ctx context.Context, r Range, ms ...*labels.Matcher) ([]string, error) {
-	f, err := c.filter(ctx, r, ms)
-	if err != nil || f.nothing {
-		return nil, err
-	}
-	names, err := c.texts(ctx, f, schema.EndedLabelNames, schema.EndedLabelNamesPairs, r.limit())
+// LabelValues returns the distinct values of a label over the series of the tenant that match and have ended, in no order; some
+// of others may be among them, but all exist. What has ended since the moment is included. Of more than the limit the first in order
+// are there.
+func (c *Catalogue) LabelValues(ctx context.Context, since Moment, r Range, name string, ms ...*labels.Matcher) ([]string, error) {
+	values, err := c.strings(ctx, "values "+strconv.Quote(name), r, ms, func(f filter) ([]string, error) {
+		if name == model.MetricNameLabel {
+			names, err := c.metricNames(ctx, f, r.limit())
+			return slices.DeleteFunc(names, func(name string) bool { return name == "" }), err
+		}
+		return c.texts(ctx, schema.EndedLabelValues, f, name, r.limit())
+	})
 	if err != nil {
 		return nil, err
 	}
-	// Every series has a metric, which stands in its ID and not among its pairs.
-	metrics, err := c.texts(ctx, f, schema.EndedMetrics, schema.EndedMetricsPairs, 1)
-	if len(metrics) > 0 {
-		names = append(names, model.MetricNameLabel)
+	return c.withRecent(ctx, since, r, ms, values, func(l labels.Labels, add func(string)) {
+		if v := l.Get(name); v != "" {
+			add(v)
+		}
+	})
+}
+
+// LabelNames returns the distinct label names of the series of the tenant that match and have ended, as LabelValues does.
+func (c *Catalogue) LabelNames(ctx context.Context, since Moment, r Range, ms ...*labels.Matcher) ([]string, error) {
+	names, err := c.strings(ctx, "names", r, ms, func(f filter) ([]string, error) {
+		names, err := c.texts(ctx, schema.EndedLabelNames, f, r.limit())
+		if err != nil {
+			return nil, err
+		}
+		// Every series has a metric, which stands in its ID and not among its pairs.
+		one := 1
+		metrics, err := c.metricNames(ctx, f, &one)
+		if len(metrics) > 0 {
+			names = append(names, model.MetricNameLabel)
+		}
+		return names, err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return names, err
+	return c.withRecent(ctx, since, r, ms, names, func(l labels.Labels, add func(string)) {
+		l.Range(func(l labels.Label) { add(l.Name) })
+	})
+}
+
+// strings remembers what find finds. The answer must not be changed.
+func (c *Catalogue) strings(ctx context.Context, what string, r Range, ms []*labels.Matcher, find func(filter) ([]string, error)) ([]string, error) {
+	from, to := Hour(r.Mint), Hour(r.Maxt)
+	return remember(ctx, c, ofEnded, key(what, r.Tenant, from, to, r.Limit, ms), from, to, bytesOfStrings, func() ([]string, error) {
+		f, err := c.filter(ctx, r, ms)
+		if err != nil || f.nothing {
+			return nil, err
+		}
+		return find(f)
+	})
+}
+
+func bytesOfStrings(all []string) (n int64) {
+	for _, s := range all {
+		n += int64(len(s)) + 32
+	}
+	return n
+}
+
+// withRecent adds to what was found what series have that ended, or came back, while it was looked up or since it was.
+func (c *Catalogue) withRecent(ctx context.Context, since Moment, r Range, ms []*labels.Matcher, found []string,
+	of func(l labels.Labels, add func(string)),
+) ([]string, error) {
+	// Changes that the search has seen are listed after this.
+	if _, err := c.follow(ctx); err != nil {
+		return nil, err
+	}
+	more := map[string]struct{}{}
+	if !c.recent.each(since, r, ms, func(l labels.Labels) { of(l, func(s string) { more[s] = struct{}{} }) }) {
+		return nil, ErrChanged
+	}
+	found = slices.Clone(found)
+	for s := range more {
+		found = append(found, s)
+	}
+	return found, nil
+}
+
+// metricNames returns the names of metrics that have a series which passes.
+func (c *Catalogue) metricNames(ctx context.Context, f filter, limit *int) ([]string, error) {
+	query := schema.EndedMetrics
+	if f.narrow {
+		query = schema.EndedMetricsPairs
+	}
+	return c.texts(ctx, query, f, limit)
 }
 
 // limit is what LIMIT takes: NULL for none.
@@ -57,13 +122,8 @@ func (r Range) limit() *int {
 	return &r.Limit
 }
 
-// texts asks the query all, or few if a few label pairs narrow the search.
-func (c *Catalogue) texts(ctx context.Context, f filter, all, few string, more ...any) ([]string, error) {
-	query, args := all, slices.Concat(f.args, more)
-	if f.few != nil {
-		query, args = few, append(args, f.few)
-	}
-	rows, err := c.reads.Query(ctx, query, args...)
+func (c *Catalogue) texts(ctx context.Context, query string, f filter, more ...any) ([]string, error) {
+	rows, err := c.reads.Query(ctx, query, slices.Concat(f.args, more)...)
 	if err != nil {
 		return nil, err
 	}
@@ -72,9 +132,9 @@ func (c *Catalogue) texts(ctx context.Context, f filter, all, few string, more .
 
 // filter is matchers as PostgreSQL takes them, exactly: whatever matches is decided here, on the dictionary.
 type filter struct {
-	nothing bool    // no series can match
-	args    []any   // metrics, hours of the range's end and start, number of pairs that a series must have, among which, and among which none
-	few     []int32 // pairs of which a series must have one, if some matcher leaves only few
+	nothing bool  // no series can match
+	narrow  bool  // the last two of args are not both NULL
+	args    []any // metrics, hours of the range's end and start, number of pairs that a series must have, among which, among which none, all of which, one of which
 }
 
 // fewPairs is up to how many pairs are looked up in the index on pairs.
@@ -86,7 +146,6 @@ func (c *Catalogue) filter(ctx context.Context, r Range, ms []*labels.Matcher) (
 	if err != nil || len(metrics) == 0 {
 		return nothing, err
 	}
-	slices.Sort(metrics)
 	byName := map[string][]*labels.Matcher{}
 	for _, m := range ms {
 		if m.Name != model.MetricNameLabel {
@@ -94,7 +153,7 @@ func (c *Catalogue) filter(ctx context.Context, r Range, ms []*labels.Matcher) (
 		}
 	}
 	must, mustNot, want := []int32{}, []int32{}, 0
-	var few []int32
+	var all, few []int32
 	for name, ms := range byName {
 		matches := func(value string) bool {
 			return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(value) })
@@ -110,14 +169,20 @@ func (c *Catalogue) filter(ctx context.Context, r Range, ms []*labels.Matcher) (
 		case len(ids) == 0:
 			return nothing, nil
 		default:
-			if len(ids) <= fewPairs && (few == nil || len(ids) < len(few)) {
+			switch {
+			case len(ids) == 1:
+				all = append(all, ids[0])
+			case len(ids) <= fewPairs && (few == nil || len(ids) < len(few)):
 				few = ids
 			}
 			must = append(must, ids...)
 			want++
 		}
 	}
-	return filter{args: []any{metrics, Hour(r.Maxt), Hour(r.Mint), want, must, mustNot}, few: few}, nil
+	if all != nil {
+		few = nil
+	}
+	return filter{narrow: all != nil || few != nil, args: []any{metrics, Hour(r.Maxt), Hour(r.Mint), want, must, mustNot, all, few}}, nil
 }
 
 // pairsOf returns the pairs of the label whose values are wanted, which are those that match ms, or with not those that do not.

@@ -2,8 +2,10 @@ package catalogue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/common/model"
@@ -16,6 +18,7 @@ import (
 type raw struct {
 	id      int64
 	started int32
+	ended   *int32
 	pairs   []int32
 }
 
@@ -30,171 +33,174 @@ func (c *Catalogue) ByID(ctx context.Context, ids []uint64, fn func(Series)) err
 }
 
 func (c *Catalogue) read(ctx context.Context, fn func(Series), query string, args ...any) error {
-	rows, err := c.reads.Query(ctx, query, args...)
-	if err != nil {
+	const tries = 3
+	for try := 1; ; try++ {
+		all, err := c.readRaw(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		out, err := c.build(ctx, all)
+		// Between the statements series may have been retired, with their pairs.
+		if errors.Is(err, errUnknown) && try < tries {
+			continue
+		}
+		for _, s := range out {
+			fn(s)
+		}
 		return err
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r raw, err error) {
-		err = row.Scan(&r.id, &r.started, &r.pairs)
-		return r, err
-	})
-	if err != nil {
-		return err
-	}
-	return c.build(ctx, all, func(s Series) error { fn(s); return nil })
 }
 
+func (c *Catalogue) readRaw(ctx context.Context, query string, args ...any) ([]raw, error) {
+	rows, err := c.reads.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r raw, err error) {
+		err = row.Scan(&r.id, &r.started, &r.ended, &r.pairs)
+		return r, err
+	})
+}
+
+// errUnknown means that a metric or pair is not there.
+var errUnknown = errors.New("not in the catalogue")
+
 // build turns stored series into labels.
-func (c *Catalogue) build(ctx context.Context, all []raw, fn func(Series) error) error {
+func (c *Catalogue) build(ctx context.Context, all []raw) ([]Series, error) {
 	if len(all) == 0 {
-		return nil
+		return nil, nil
 	}
 	wanted := map[int32]struct{}{}
-	unknown := false
+	metrics := map[int32]metricKey{}
 	c.mu.RLock()
 	for _, r := range all {
 		for _, id := range r.pairs {
 			wanted[id] = struct{}{}
 		}
-		if _, ok := c.metric[int32(r.id>>seriesBits)]; !ok {
-			unknown = true
+		if id := int32(r.id >> seriesBits); metrics[id].name == "" {
+			metrics[id] = c.metric[id]
 		}
 	}
 	c.mu.RUnlock()
-	if unknown {
-		if err := c.refreshMetrics(ctx); err != nil {
-			return err
+	for id, key := range metrics {
+		if key.name != "" {
+			continue
 		}
+		if err := c.refreshMetrics(ctx); err != nil {
+			return nil, err
+		}
+		c.mu.RLock()
+		for id := range metrics {
+			metrics[id] = c.metric[id]
+		}
+		c.mu.RUnlock()
+		if metrics[id].tenant == 0 {
+			return nil, fmt.Errorf("metric %d is %w", id, errUnknown)
+		}
+		break
 	}
 	pairs, err := c.resolve(ctx, wanted)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	out := make([]Series, 0, len(all))
 	var b labels.ScratchBuilder
 	for _, r := range all {
-		c.mu.RLock()
-		m, ok := c.metric[int32(r.id>>seriesBits)]
-		c.mu.RUnlock()
-		if !ok {
-			return fmt.Errorf("series %d has no metric in the catalogue", r.id)
+		m := metrics[int32(r.id>>seriesBits)]
+		if m.tenant == 0 {
+			return nil, fmt.Errorf("the metric of series %d is %w", r.id, errUnknown)
 		}
 		b.Reset()
 		b.Add(model.MetricNameLabel, m.name)
 		for _, id := range r.pairs {
 			l, ok := pairs[id]
 			if !ok {
-				return fmt.Errorf("series %d has an unknown label pair %d", r.id, id)
+				return nil, fmt.Errorf("the label pair %d of series %d is %w", id, r.id, errUnknown)
 			}
 			b.Add(l.Name, l.Value)
 		}
 		b.Sort()
-		if err := fn(Series{ID: uint64(r.id), Tenant: m.tenant, Labels: b.Labels(), Started: r.started}); err != nil {
+		s := Series{ID: uint64(r.id), Tenant: m.tenant, Labels: b.Labels(), Started: r.started, Ended: Unknown}
+		if r.ended != nil {
+			s.Ended = *r.ended
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// Select calls fn for each series of the tenant that matches and may have samples in [mint, maxt], in ms; in no order.
+func (c *Catalogue) Select(ctx context.Context, tenant int32, mint, maxt int64, fn func(Series) error, ms ...*labels.Matcher) error {
+	from, to := Hour(mint), Hour(maxt)
+	found, err := remember(ctx, c, ofAll, key("series", tenant, from, to, 0, ms), from, to, bytesOfSeries,
+		func() ([]Series, error) { return c.search(ctx, tenant, from, to, ms) })
+	if err != nil {
+		return err
+	}
+	for _, s := range found {
+		if err := fn(s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *Catalogue) refreshMetrics(ctx context.Context) error {
-	return c.readMetrics(ctx, c.reads, schema.MetricsAll, 0)
+// key says all that a result depends on but the time.
+func key(what string, tenant, from, to int32, limit int, ms []*labels.Matcher) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %d %d %d %d", what, tenant, from, to, limit)
+	// The order of matchers makes no difference.
+	texts := make([]string, len(ms))
+	for i, m := range ms {
+		texts[i] = m.String()
+	}
+	slices.Sort(texts)
+	for _, t := range texts {
+		b.WriteByte(' ')
+		b.WriteString(t)
+	}
+	return b.String()
 }
 
-// Select calls fn for each series of the tenant that matches and may have samples in [mint, maxt], in ms; in no order.
-func (c *Catalogue) Select(ctx context.Context, tenant int32, mint, maxt int64, fn func(Series) error, ms ...*labels.Matcher) error {
+func bytesOfSeries(all []Series) (n int64) {
+	n = int64(cap(all)) * 48
+	for _, s := range all {
+		n += int64(s.Labels.ByteSize()) + 16
+	}
+	return n
+}
+
+func (c *Catalogue) search(ctx context.Context, tenant, from, to int32, ms []*labels.Matcher) ([]Series, error) {
 	metrics, err := c.matchMetrics(ctx, tenant, ms)
 	if err != nil || len(metrics) == 0 {
-		return err
-	}
-	pairs, ok, err := c.matchPairs(ctx, ms)
-	if err != nil || (ok && len(pairs) == 0) {
-		return err
-	}
-	query, args := schema.SeriesSelect, []any{metrics, Hour(maxt), Hour(mint)}
-	if ok {
-		query, args = schema.SeriesSelectMetricPairs, append(args, pairs)
-		if len(metrics) > 64 {
-			query, args = schema.SeriesSelectPairs, []any{pairs, Hour(maxt), Hour(mint)}
-		}
-	}
-	rows, err := c.reads.Query(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r raw, err error) {
-		err = row.Scan(&r.id, &r.pairs)
-		return r, err
-	})
-	if err != nil {
-		return err
-	}
-	return c.build(ctx, all, func(s Series) error {
-		if s.Tenant != tenant {
-			return nil
-		}
-		for _, m := range ms {
-			if !m.Matches(s.Labels.Get(m.Name)) {
-				return nil
-			}
-		}
-		return fn(s)
-	})
-}
-
-// matchMetrics returns the metrics of the tenant whose name matches.
-func (c *Catalogue) matchMetrics(ctx context.Context, tenant int32, ms []*labels.Matcher) ([]int64, error) {
-	if err := c.refreshNewMetrics(ctx); err != nil {
 		return nil, err
 	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	for _, m := range ms {
-		if m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual {
-			id, ok := c.metrics[metricKey{tenant, m.Value}]
-			if !ok || slices.ContainsFunc(ms, func(o *labels.Matcher) bool { return o.Name == m.Name && !o.Matches(m.Value) }) {
-				return nil, nil
-			}
-			return []int64{int64(id)}, nil
+	all, some, err := c.matchPairs(ctx, ms)
+	if err != nil || (some != nil && len(some) == 0) {
+		return nil, err
+	}
+	query, args := schema.SeriesSelect, []any{metrics, to, from}
+	if all != nil || some != nil {
+		query, args = schema.SeriesSelectPairs, append(args, all, some)
+		if len(metrics) == 1 {
+			query, args[0] = schema.SeriesSelectMetricPairs, metrics[0]
 		}
 	}
-	var out []int64
-next:
-	for id, key := range c.metric {
-		if key.tenant != tenant {
-			continue
-		}
-		for _, m := range ms {
-			if m.Name == model.MetricNameLabel && !m.Matches(key.name) {
-				continue next
-			}
-		}
-		out = append(out, int64(id))
+	found, err := c.readRaw(ctx, query, args...)
+	if err != nil {
+		return nil, err
 	}
-	return out, nil
+	series, err := c.build(ctx, found)
+	return slices.DeleteFunc(series, func(s Series) bool { return s.Tenant != tenant || !matches(s.Labels, ms) }), err
 }
 
-// refreshNewMetrics reads the metrics that came since the last call.
-func (c *Catalogue) refreshNewMetrics(ctx context.Context) error {
-	c.mu.RLock()
-	newest := c.newest
-	c.mu.RUnlock()
-	if err := c.readMetrics(ctx, c.reads, schema.MetricsAll, newest); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// IDs may be committed out of order by several adapters, so the last few are read again.
-	const slack = 1000
-	for id := range c.metric {
-		if id-slack > c.newest {
-			c.newest = id - slack
-		}
-	}
-	return nil
+func matches(l labels.Labels, ms []*labels.Matcher) bool {
+	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(l.Get(m.Name)) })
 }
 
-// matchPairs returns the label pairs of which a matching series must have one, for the most selective matcher that can be
-// put so; ok is false if there is none.
-func (c *Catalogue) matchPairs(ctx context.Context, ms []*labels.Matcher) (ids []int32, ok bool, err error) {
+// matchPairs returns label pairs of which a matching series must have all, and others of which it must have one: those of the
+// most selective matcher that can be put so. They are nil if there are none; if no series can match, some is empty.
+func (c *Catalogue) matchPairs(ctx context.Context, ms []*labels.Matcher) (all, some []int32, err error) {
 	for _, m := range ms {
 		if m.Name == model.MetricNameLabel || m.Matches("") {
 			continue
@@ -210,22 +216,25 @@ func (c *Catalogue) matchPairs(ctx context.Context, ms []*labels.Matcher) (ids [
 		}
 		rows, err := c.reads.Query(ctx, schema.LabelValuesIn, m.Name, values)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
-		var got []int32
+		got := []int32{}
 		var id int32
 		var value string
 		if _, err := pgx.ForEachRow(rows, []any{&id, &value}, func() error { got = append(got, id); return nil }); err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
-		if len(got) == 0 {
-			return nil, true, nil
-		}
-		// Any one of the matchers narrows the search; which is best only the statistics of PostgreSQL know. Equality on few
-		// pairs is preferred.
-		if !ok || len(got) < len(ids) {
-			ids, ok = got, true
+		switch {
+		case len(got) == 0:
+			return nil, got, nil
+		case len(got) == 1:
+			all = append(all, got[0])
+		case some == nil || len(got) < len(some):
+			some = got
 		}
 	}
-	return ids, ok, nil
+	if all != nil {
+		some = nil // what is left is matched here
+	}
+	return all, some, nil
 }

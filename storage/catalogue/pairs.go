@@ -2,8 +2,10 @@ package catalogue
 
 import (
 	"context"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -31,6 +33,15 @@ func (p *pairCache) put(id int32, l labels.Label) {
 	}
 	p.young.ids[l] = id
 	p.young.pairs[id] = l
+}
+
+func (p *pairCache) remove(id int32) {
+	for _, m := range []pairMaps{p.young, p.old} {
+		if l, ok := m.pairs[id]; ok {
+			delete(m.pairs, id)
+			delete(m.ids, l)
+		}
+	}
 }
 
 func (p *pairCache) id(l labels.Label) (int32, bool) {
@@ -81,11 +92,11 @@ func (c *Catalogue) ensurePairs(ctx context.Context, series []*Series) (map[labe
 	if _, err := c.pool.Exec(ctx, schema.LabelCreate, names, values); err != nil {
 		return nil, err
 	}
-	rows, err := c.pool.Query(ctx, schema.LabelIDs, names, values)
-	if err != nil {
-		return nil, err
+	read, err := c.readPairs(ctx, c.pool, schema.LabelIDs, names, values)
+	for id, l := range read {
+		found[l] = id
 	}
-	return found, c.eachPair(rows, func(id int32, l labels.Label) { found[l] = id })
+	return found, err
 }
 
 // resolve returns the label pairs with the IDs.
@@ -104,25 +115,34 @@ func (c *Catalogue) resolve(ctx context.Context, wanted map[int32]struct{}) (map
 	if len(missing) == 0 {
 		return found, nil
 	}
-	rows, err := c.reads.Query(ctx, schema.LabelPairs, missing)
+	read, err := c.readPairs(ctx, c.reads, schema.LabelPairs, missing)
+	maps.Copy(found, read)
+	return found, err
+}
+
+// readPairs returns the pairs that the query finds, and keeps them in the cache.
+func (c *Catalogue) readPairs(ctx context.Context, pool *pgxpool.Pool, query string, args ...any) (map[int32]labels.Label, error) {
+	c.mu.RLock()
+	removal := c.removal
+	c.mu.RUnlock()
+	rows, err := pool.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
-	return found, c.eachPair(rows, func(id int32, l labels.Label) { found[id] = l })
-}
-
-// eachPair reads rows of ID, name and value, and keeps them in the cache.
-func (c *Catalogue) eachPair(rows pgx.Rows, fn func(id int32, l labels.Label)) error {
 	var (
-		id int32
-		l  labels.Label
+		id  int32
+		l   labels.Label
+		out = map[int32]labels.Label{}
 	)
+	if _, err := pgx.ForEachRow(rows, []any{&id, &l.Name, &l.Value}, func() error { out[id] = l; return nil }); err != nil {
+		return nil, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, err := pgx.ForEachRow(rows, []any{&id, &l.Name, &l.Value}, func() error {
-		fn(id, l)
-		c.pairs.put(id, l)
-		return nil
-	})
-	return err
+	if c.removal == removal {
+		for id, l := range out {
+			c.pairs.put(id, l)
+		}
+	}
+	return out, nil
 }

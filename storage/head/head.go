@@ -289,8 +289,23 @@ type Ended struct {
 	Last int64 // ms, its youngest sample; math.MinInt64 if it never had one in memory
 }
 
-// Collect removes series that have no sample in memory and that no writer asked for during the last two flushes.
-func (h *Head) Collect() []Ended {
+// Last is the time in ms of the youngest sample that the series may ever have had; math.MinInt64 if it never had one.
+func (s *Series) Last() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// Lived says that all series may have had samples up to t, in ms, that are not in memory.
+func (h *Head) Lived(t int64) {
+	for _, s := range h.order() {
+		s.Lived(t)
+	}
+}
+
+// Collect removes series that have no sample in memory and that no writer asked for during the last two flushes. leaving is
+// called with each before it is removed; some of these may be found to be in use after all, and stay.
+func (h *Head) Collect(leaving func(*Series)) []Ended {
 	epoch := h.epoch.Load()
 	idle := func(s *Series) bool {
 		s.mu.Lock()
@@ -301,6 +316,7 @@ func (h *Head) Collect() []Ended {
 	dead := map[int32][]*Series{}
 	for _, s := range h.order() {
 		if idle(s) {
+			leaving(s)
 			dead[s.Tenant()] = append(dead[s.Tenant()], s)
 		}
 	}

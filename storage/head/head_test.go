@@ -83,7 +83,7 @@ func TestIdleSeriesAreCollected(t *testing.T) {
 	for i := range 10 {
 		h.Append(tenant.Add(key(i), uint64(i), lset(i), 0), 1000, 0, 1)
 	}
-	require.Empty(t, h.Collect(), "they have samples")
+	require.Empty(t, h.Collect(func(*Series) {}), "they have samples")
 	h.Advance()
 	require.NoError(t, h.Flushing(func(s *Series, samples []Sample, _ map[int64]int64, _ []series.Histogram) ([]Row, error) {
 		return []Row{pack(s, samples)}, nil
@@ -95,7 +95,7 @@ func TestIdleSeriesAreCollected(t *testing.T) {
 	tenant.RLock()
 	require.NotNil(t, tenant.Known(key(3), nil), "a writer is about to write")
 	tenant.RUnlock()
-	ended := h.Collect()
+	ended := h.Collect(func(*Series) {})
 	require.Len(t, ended, 9)
 	for _, e := range ended {
 		require.EqualValues(t, 1000, e.Last)

@@ -69,6 +69,13 @@ type extra struct {
 	lateHist bool
 }
 
+// Lived says that the series may have had samples up to t, in ms, that are not in memory.
+func (s *Series) Lived(t int64) {
+	s.mu.Lock()
+	s.last = max(s.last, t)
+	s.mu.Unlock()
+}
+
 // append takes a sample; the caller holds mu.
 func (s *Series) append(p *blocks, t, st int64, v float64) {
 	if st != 0 {

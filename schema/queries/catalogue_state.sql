@@ -1,0 +1,1 @@
+SELECT version, retired FROM _promkeep.catalogue

@@ -1,0 +1,213 @@
+package catalogue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/promkeep/promkeep/schema"
+)
+
+// Create looks the series up and creates those that are missing; ended ones become active again. It fills in ID, Started and
+// Ended, and commits before it returns. Label values must not be longer than MaxLabelValue.
+func (c *Catalogue) Create(ctx context.Context, series []*Series) error {
+	const step = 5000
+	for len(series) > 0 {
+		n := min(step, len(series))
+		if err := c.create(ctx, series[:n]); err != nil {
+			var pg *pgconn.PgError
+			if errors.As(err, &pg) && (pgerrcode.IsDataException(pg.Code) || pgerrcode.IsProgramLimitExceeded(pg.Code)) {
+				return fmt.Errorf("%w: %w", ErrUnstorable, err)
+			}
+			return err
+		}
+		series = series[n:]
+	}
+	return nil
+}
+
+func (c *Catalogue) create(ctx context.Context, series []*Series) error {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	const tries = 10
+	for try := 1; ; try++ {
+		c.mu.RLock()
+		retired := c.retired
+		c.mu.RUnlock()
+		err := error(nil)
+		if retired < 0 {
+			retired, err = c.forgetAll(ctx)
+		}
+		if err == nil {
+			err = c.createAsOf(ctx, retired, series)
+		}
+		if err == nil || try == tries {
+			return err
+		}
+		var pg *pgconn.PgError
+		switch {
+		case errors.Is(err, errRemoved):
+		case errors.As(err, &pg) && pg.Code == pgerrcode.SerializationFailure:
+			// Another process has removed pairs or metrics, maybe some of these.
+			if _, err := c.forgetAll(ctx); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// createAsOf creates series whose metrics and pairs were known, or are looked up, since the count of removals was retired.
+func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Series) error {
+	if err := c.ensureMetrics(ctx, series); err != nil {
+		return err
+	}
+	ids, err := c.ensurePairs(ctx, series)
+	if err != nil {
+		return err
+	}
+	var (
+		metrics = make([]int32, 0, len(series))
+		sets    = make([]string, 0, len(series))
+		hours   = make([]int32, 0, len(series))
+		places  = make([]int, len(series)) // of each series in the slices above
+		known   = make(map[string]int, len(series))
+		array   []byte
+	)
+	c.mu.RLock()
+	for i, s := range series {
+		array = append(array[:0], '{')
+		s.Labels.Range(func(l labels.Label) {
+			if l.Name == model.MetricNameLabel {
+				return
+			}
+			if len(array) > 1 {
+				array = append(array, ',')
+			}
+			array = strconv.AppendInt(array, int64(ids[l]), 10)
+		})
+		array = append(array, '}')
+		metric := c.metrics[metricKey{s.Tenant, s.Labels.Get(model.MetricNameLabel)}]
+		n := len(array)
+		array = strconv.AppendInt(array, int64(metric), 10)
+		at, ok := known[string(array)]
+		if !ok {
+			at = len(sets)
+			known[string(array)] = at
+			metrics, sets, hours = append(metrics, metric), append(sets, string(array[:n])), append(hours, s.Started)
+		}
+		hours[at] = min(hours[at], s.Started)
+		places[i] = at
+	}
+	c.mu.RUnlock()
+
+	var (
+		version int64
+		found   []int64
+		started []int32
+		ended   []*int32
+	)
+	if err := c.pool.QueryRow(ctx, schema.SeriesCreate, metrics, sets, hours, retired).Scan(&version, &found, &started, &ended); err != nil {
+		// It may have been committed all the same.
+		c.results.discard(everything)
+		return err
+	}
+	if len(found) != len(sets) {
+		return fmt.Errorf("the catalogue returned %d series of %d", len(found), len(sets))
+	}
+	for i, s := range series {
+		at := places[i]
+		s.ID, s.Started, s.Ended = uint64(found[at]), started[at], Unknown
+		if ended[at] != nil {
+			s.Ended = *ended[at]
+		}
+	}
+	// A new series is in ranges that end after it started, one that came back in ranges that begin after it ended.
+	from, after := int32(math.MaxInt32), int32(math.MaxInt32)
+	for i := range found {
+		if ended[i] != nil {
+			after = min(after, *ended[i])
+		}
+		if ended[i] == nil || started[i] == hours[i] {
+			from = min(from, started[i])
+		}
+	}
+	c.back(series)
+	c.results.changed(version, func(r *result) bool { return r.kind == ofAll && (r.maxt >= from || r.mint > after) })
+	return nil
+}
+
+// forgetAll makes everything that was looked up be looked up anew. It returns the database's count of removals.
+func (c *Catalogue) forgetAll(ctx context.Context) (retired int64, err error) {
+	var version int64
+	if err := c.pool.QueryRow(ctx, schema.CatalogueState).Scan(&version, &retired); err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.metrics, c.metric, c.pairs, c.allMetrics = map[metricKey]int32{}, map[int32]metricKey{}, pairCache{}, false
+	c.retired = retired
+	c.removal++
+	c.results.distrust()
+	return retired, nil
+}
+
+// Fence begins a transaction of the leader: it fails if another process leads now.
+type Fence func(ctx context.Context, tx pgx.Tx) error
+
+// End notes that no active writer knows the series any more; last is the youngest sample of each, in ms.
+func (c *Catalogue) End(ctx context.Context, fence Fence, ids []uint64, last []int64) error {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	first := int32(math.MaxInt32)
+	hours := make([]int32, len(last))
+	for i, ms := range last {
+		hours[i] = Hour(ms)
+		first = min(first, hours[i])
+	}
+	var version int64
+	err := pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		if err := fence(ctx, tx); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, schema.SeriesEnd, signed(ids), hours).Scan(&version)
+	})
+	if err != nil {
+		c.results.discard(everything)
+		return err
+	}
+	c.told(ids)
+	c.results.changed(version, func(r *result) bool { return r.kind == ofAll && r.mint > first })
+	return nil
+}
+
+// Revive makes series active again that had ended, if they exist, and calls fn for each of those that exist.
+func (c *Catalogue) Revive(ctx context.Context, ids []uint64, fn func(Series)) error {
+	var back []uint64
+	if err := c.ByID(ctx, ids, func(s Series) {
+		if s.Ended != Unknown {
+			back = append(back, s.ID)
+		}
+		fn(s)
+	}); err != nil || len(back) == 0 {
+		return err
+	}
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	var version int64
+	if err := c.pool.QueryRow(ctx, schema.SeriesRevive, signed(back)).Scan(&version); err != nil {
+		c.results.discard(everything)
+		return err
+	}
+	c.results.changed(version, everything)
+	return nil
+}
