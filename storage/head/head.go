@@ -293,6 +293,10 @@ type Ended struct {
 func (s *Series) Last() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.first != 0 {
+		_, youngest := s.openBounds()
+		return max(s.last, youngest)
+	}
 	return s.last
 }
 

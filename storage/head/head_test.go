@@ -185,7 +185,7 @@ func TestGuesses(t *testing.T) {
 	h.Advance()
 	known(3, nil)
 	known(0, nil)
-	require.Len(t, h.Collect(), 2)
+	require.Len(t, h.Collect(func(*Series) {}), 2)
 	require.Nil(t, guess(first))
 	require.Nil(t, guess(third))
 	tenant.Add(key(9), 9, lset(9), 0)
