@@ -147,7 +147,7 @@ func (db *DB) tidy(ctx context.Context, now time.Time) error {
 	var leaving []uint64
 	collected := db.head.Collect(func(s *head.Series) {
 		leaving = append(leaving, s.ID)
-		db.catalogue.Leaving(catalogue.Series{ID: s.ID, Tenant: s.Tenant, Labels: s.Labels, Started: s.Started(), Ended: catalogue.Hour(db.lastSample(s.Last(), now))})
+		db.catalogue.Leaving(catalogue.Series{ID: s.ID, Tenant: s.Tenant(), Labels: s.Labels, Started: s.Started(), Ended: catalogue.Hour(db.lastSample(s.Last(), now))})
 	})
 	for _, id := range leaving {
 		if db.head.ByID(id) != nil {
