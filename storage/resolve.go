@@ -128,7 +128,7 @@ func (r *resolver) round(ctx context.Context, round []*resolving) error {
 				req.series[i] = s
 				continue
 			}
-			id := identity{req.tenant.ID, u.lset.Hash()}
+			id := identity{req.tenant.ID, head.Hash(u.lset)}
 			var c *catalogue.Series
 			for _, other := range seen[id] {
 				if labels.Equal(other.Labels, u.lset) {

@@ -2,6 +2,7 @@ package head
 
 import (
 	"context"
+	"hash/maphash"
 	"slices"
 	"sync"
 
@@ -22,8 +23,17 @@ type Tenant struct {
 	aliases  map[*Series][]*Spelling // further spellings of a series
 	lastRef  uint32
 	byRef    map[uint32]*Series
-	byLabels map[uint64][]*Series // by labels.Hash, which is stable within a process
+	byLabels map[uint64][]*Series // by Hash
 	postings *index.MemPostings
+}
+
+var hashSeed = maphash.MakeSeed()
+
+// Hash of a label set within this process, under a secret seed. The one of package labels has none: a sender can make any number of
+// label sets with the same one, and so lists that are as long.
+func Hash(lset labels.Labels) uint64 {
+	var buf [1024]byte
+	return maphash.Bytes(hashSeed, lset.Bytes(buf[:0]))
 }
 
 // maxAliases bounds the spellings kept of one series: a sender that shuffles labels pays with lookups, not with our memory.
@@ -103,7 +113,7 @@ func (t *Tenant) Find(key Key, lset labels.Labels) *Series {
 }
 
 func (t *Tenant) find(lset labels.Labels) *Series {
-	for _, s := range t.byLabels[lset.Hash()] {
+	for _, s := range t.byLabels[Hash(lset)] {
 		if labels.Equal(s.Labels, lset) {
 			return s
 		}
@@ -165,7 +175,7 @@ func (t *Tenant) Add(key Key, id uint64, lset labels.Labels, started int32) *Ser
 	t.lastRef++
 	s.ref = t.lastRef
 	t.byRef[s.ref] = s
-	h := lset.Hash()
+	h := Hash(lset)
 	t.byLabels[h] = append(t.byLabels[h], s)
 	t.alias(key, s)
 	t.postings.Add(promstorage.SeriesRef(s.ref), lset)
@@ -195,7 +205,7 @@ func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
 			t.keys.remove(s.spelling)
 			s.spelling = nil
 		}
-		h := s.Labels.Hash()
+		h := Hash(s.Labels)
 		t.byLabels[h] = slices.DeleteFunc(t.byLabels[h], func(o *Series) bool { return o == s })
 		if len(t.byLabels[h]) == 0 {
 			delete(t.byLabels, h)
