@@ -69,11 +69,21 @@ test differential: export PROMKEEP_TEST_PROMETHEUS = $(abspath $(NEED_PEER))
 .PHONY: test
 test: deps-test deps-newest $(NEED_PEER) ## run all tests, some of them again under the race detector
 	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(PACKAGES)
+	$(MAKE) --no-print-directory fuzz
 ifeq ($(HAVE_CC),)
 	@echo "No C compiler: the race detector is left out"
 else ifneq ($(strip $(RACE_PACKAGES)),)
 	CGO_ENABLED=1 $(GO) test -race -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(RACE_PACKAGES)
 endif
+
+# How long each fuzz target of the decoders runs.
+FUZZ_TIME ?= 5s
+
+.PHONY: fuzz
+fuzz: ## let random requests into the remote-write decoders (FUZZ_TIME=10m)
+	for target in FuzzV1 FuzzV2; do \
+		$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./adapter/wire || exit 1; \
+	done
 
 .PHONY: test-short
 test-short: deps-test ## run the tests without the long ones, on one PostgreSQL

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/promkeep/promkeep/adapter/wire"
+	"github.com/promkeep/promkeep/storage/catalogue"
 )
 
 // budget bounds the bytes that all requests hold together.
@@ -60,9 +61,10 @@ func (rq *request) reserve() bool {
 	return false
 }
 
+// labelBytes is what labels take if they are taken: longer ones are refused before they are copied.
 func labelBytes(ls []wire.Label) (n int) {
 	for _, l := range ls {
-		n += len(l.Name) + len(l.Value)
+		n += min(len(l.Name), maxLabelName) + min(len(l.Value), catalogue.MaxLabelValue)
 	}
 	return n
 }

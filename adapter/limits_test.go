@@ -147,6 +147,76 @@ func TestSlowBody(t *testing.T) {
 	require.NotEmpty(t, res.Header.Get("Retry-After"))
 }
 
+// TestTricklingBody: bytes that come one by one do not put off the end of waiting.
+func TestTricklingBody(t *testing.T) {
+	b := newBundle(t, adapter.Options{ReadTimeout: 300 * time.Millisecond})
+	conn, err := net.Dial("tcp", b.server.Listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+	answered := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-answered:
+				return
+			case <-time.After(5 * time.Millisecond):
+				if _, err := conn.Write([]byte("x")); err != nil {
+					return
+				}
+			}
+		}
+	}()
+	began := time.Now()
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	close(answered)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.Equal(t, 503, res.StatusCode)
+	require.Less(t, time.Since(began), 10*time.Second)
+	require.EqualValues(t, 1, b.metric(t, "promkeep_remote_write_rejected_requests_total", "body"))
+}
+
+// TestBrokenOffBody: a sender that hangs up in the middle of a body leaves nothing behind.
+func TestBrokenOffBody(t *testing.T) {
+	b := newBundle(t, adapter.Options{})
+	body := compress(t, requestOf(of(1000, "__name__", "a")))
+	conn, err := net.Dial("tcp", b.server.Listener.Addr().String())
+	require.NoError(t, err)
+	fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body[:len(body)/2])
+	require.NoError(t, conn.Close())
+	require.Eventually(t, func() bool { return b.metric(t, "promkeep_remote_write_rejected_requests_total", "body") == 1 }, 10*time.Second, time.Millisecond)
+	require.Zero(t, b.metric(t, "promkeep_remote_write_in_flight_bytes"))
+	require.Empty(t, b.read(t, "", matching(".+")))
+}
+
+// TestLabelOf100MB: by default it is more than a request may have, and where it is not, the label is refused without being copied,
+// and the rest of the request is stored.
+func TestLabelOf100MB(t *testing.T) {
+	request := requestOf(series("__name__", "good"), series("__name__", "a", "b", strings.Repeat("v", 100<<20)))
+	body := compress(t, request)
+	b := newBundle(t, adapter.Options{})
+	a := b.post(t, body)
+	require.Equal(t, 413, a.code)
+	require.Contains(t, a.body, "when decompressed, the limit is 67108864")
+
+	b = newBundle(t, adapter.Options{Limits: adapter.Limits{DecodedBytes: 256 << 20, InFlightBytes: 256 << 20}})
+	for range 2 { // the second time the buffers are there
+		var before, after runtime.MemStats
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
+		runtime.ReadMemStats(&before)
+		b.handler.ServeHTTP(w, r)
+		runtime.ReadMemStats(&after)
+		require.Equal(t, 400, w.Code)
+		require.Contains(t, w.Body.String(), `the value of label "b" has 104857600 bytes, the limit is 2048`)
+		require.Less(t, w.Body.Len(), 2000)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(100<<20)*5/4+uint64(len(body))*4+1<<20)
+	}
+	require.Len(t, b.read(t, "", matching(".+")), 1)
+}
+
 // TestSlowCommit: the read timeout is for the body alone. While the commit takes longer, the client is not taken for gone.
 func TestSlowCommit(t *testing.T) {
 	const timeout = 100 * time.Millisecond

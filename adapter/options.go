@@ -27,16 +27,19 @@ type Limits struct {
 	ExemplarRunes int
 }
 
+// maxLabelName is the longest label name in bytes.
+const maxLabelName = 512
+
 func (l *Limits) setDefaults() {
 	setDefault(&l.BodyBytes, 32<<20)
 	setDefault(&l.DecodedBytes, 64<<20)
 	setDefault(&l.InFlightBytes, 256<<20)
 	setDefault(&l.Labels, 128)
-	setDefault(&l.LabelNameBytes, 512)
+	setDefault(&l.LabelNameBytes, maxLabelName)
 	setDefault(&l.LabelValueBytes, 2048)
 	setDefault(&l.ExemplarRunes, 128)
 	l.Labels = min(l.Labels, wire.MaxLabels)
-	l.LabelNameBytes = min(l.LabelNameBytes, 512)
+	l.LabelNameBytes = min(l.LabelNameBytes, maxLabelName)
 	l.LabelValueBytes = min(l.LabelValueBytes, catalogue.MaxLabelValue)
 }
 
