@@ -19,22 +19,40 @@ func (b *Batch) LimitSeries(max int) { b.maxSeries = max }
 // Refused returns, after Commit, the series that LimitSeries kept out.
 func (b *Batch) Refused() []Refused { return b.refused }
 
-// dropRefused takes out the samples of series that were not resolved.
+// dropRefused takes out the series that were not resolved, and their samples.
 func (b *Batch) dropRefused() {
-	at := make(map[int32]int, 16) // in refused, by place in series
+	refused := 0
 	for _, u := range b.unknown {
 		if b.series[u.at] == nil {
-			at[int32(u.at)] = len(b.refused)
-			b.refused = append(b.refused, Refused{Labels: u.lset})
+			refused++
 		}
 	}
-	if len(at) == 0 {
+	if refused == 0 {
 		return
 	}
+	b.refused = make([]Refused, 0, refused)
+	to := make([]int32, len(b.series)) // the new place; of a refused one -1 - its place in b.refused
+	for _, u := range b.unknown {
+		if b.series[u.at] == nil {
+			b.refused = append(b.refused, Refused{Labels: u.lset})
+			to[u.at] = -int32(len(b.refused))
+		}
+	}
 	n := 0
+	for i, s := range b.series {
+		if s != nil {
+			to[i] = int32(n)
+			b.series[n], b.ids[n] = s, b.ids[i]
+			n++
+		}
+	}
+	clear(b.series[n:])
+	b.series, b.ids = b.series[:n], b.ids[:n]
+
+	n = 0
 	for i, f := range b.floats {
-		if r, ok := at[f.series]; ok {
-			b.refused[r].Floats++
+		if f.series = to[f.series]; f.series < 0 {
+			b.refused[-1-f.series].Floats++
 			continue
 		}
 		if len(b.sts) > 0 {
@@ -49,8 +67,8 @@ func (b *Batch) dropRefused() {
 	}
 	n = 0
 	for _, h := range b.hists {
-		if r, ok := at[h.series]; ok {
-			b.refused[r].Histograms++
+		if h.series = to[h.series]; h.series < 0 {
+			b.refused[-1-h.series].Histograms++
 			continue
 		}
 		b.hists[n] = h
@@ -60,8 +78,8 @@ func (b *Batch) dropRefused() {
 	b.hists = b.hists[:n]
 	n = 0
 	for _, e := range b.exemplars {
-		if r, ok := at[e.series]; ok {
-			b.refused[r].Exemplars++
+		if e.series = to[e.series]; e.series < 0 {
+			b.refused[-1-e.series].Exemplars++
 			continue
 		}
 		b.exemplars[n] = e
