@@ -45,7 +45,7 @@ var (
 	maskFrom = [len(maskCodes)]int{53, 39, 29, 15, 0}
 )
 
-// symbol is a byte and the length of its code.
+// symbol is a byte, in the high eight bits, and the length of its code.
 type symbol uint16
 
 // decoding gives for each codeLen bits the byte whose code they begin with.
@@ -74,7 +74,7 @@ var decoding, encoding = func() (dec [numCodes][1 << codeLen]symbol, enc [numCod
 				}
 				enc[c][b] = uint16(next>>(codeLen-l))<<4 | uint16(l)
 				for range 1 << (codeLen - l) {
-					dec[c][next] = symbol(b) | symbol(l)<<8
+					dec[c][next] = symbol(b)<<8 | symbol(l)
 					next++
 				}
 			}
@@ -136,29 +136,42 @@ type codeReader struct {
 // read reads the codes of the bytes of dst. What lies behind the end of the
 // input is taken for zeros: whether there was enough is seen in the end.
 func (r *codeReader) read(code int, dst []byte) {
-	table := &decoding[code&(len(decoding)-1)]
+	table := &decoding[code&(numCodes-1)]
 	b, pos := r.b, r.pos
 	for len(dst) >= perWord && pos>>3+8 <= len(b) {
 		w := binary.BigEndian.Uint64(b[pos>>3:]) << (pos & 7)
 		d := (*[perWord]byte)(dst)
-		for i := range d {
-			s := table[w>>(64-codeLen)]
-			d[i] = byte(s)
-			w <<= s >> 8 & 15
-			pos += int(s >> 8)
-		}
+		s0 := table[w>>(64-codeLen)]
+		w <<= s0 & 63
+		s1 := table[w>>(64-codeLen)]
+		w <<= s1 & 63
+		s2 := table[w>>(64-codeLen)]
+		w <<= s2 & 63
+		s3 := table[w>>(64-codeLen)]
+		d[0], d[1], d[2], d[3] = byte(s0>>8), byte(s1>>8), byte(s2>>8), byte(s3>>8)
+		pos += int((s0 + s1 + s2 + s3) & 0xff)
 		dst = dst[perWord:]
 	}
-	for i := range dst {
-		var tail [8]byte
-		if at := pos >> 3; at < len(b) {
-			copy(tail[:], b[at:])
-		}
-		s := table[binary.BigEndian.Uint64(tail[:])<<(pos&7)>>(64-codeLen)]
-		dst[i] = byte(s)
-		pos += int(s >> 8)
+	if len(dst) > 0 {
+		pos = readTail(table, dst, b, pos)
 	}
 	r.pos = pos
+}
+
+// readTail does the same for the last bytes of dst, or of b. It returns the
+// position behind them.
+func readTail(table *[1 << codeLen]symbol, dst, b []byte, pos int) int {
+	var rest [24]byte // either few bytes of dst are left, or fewer than 8 of b
+	from := min(pos>>3, len(b))
+	copy(rest[:16], b[from:])
+	at := uint(pos - from<<3)
+	for i := range dst {
+		w := binary.BigEndian.Uint64(rest[min(at>>3, 16):]) << (at & 7)
+		s := table[w>>(64-codeLen)]
+		dst[i] = byte(s >> 8)
+		at += uint(s & 63)
+	}
+	return from<<3 + int(at)
 }
 
 // end moves from behind the codes that were read. It returns false when they

@@ -22,7 +22,7 @@ func TestCodesAreComplete(t *testing.T) {
 			space += 1 << (codeLen - length)
 			first := int(e>>4) << (codeLen - length)
 			for i := range 1 << (codeLen - length) {
-				require.Equal(t, symbol(b|length<<8), decoding[code][first+i])
+				require.Equal(t, symbol(b<<8|length), decoding[code][first+i])
 			}
 		}
 		require.Equal(t, 1<<codeLen, space, "code %d", code)

@@ -52,8 +52,8 @@ func (c *Columns) DecodeRange(row []byte, mint, maxt int64) error {
 		return err
 	}
 	r := reader{b: body}
-	h, err := r.floatHeader()
-	if err != nil {
+	var h header
+	if err := r.floatHeader(&h); err != nil {
 		return err
 	}
 	nt, nst := len(c.T), len(c.ST)
@@ -208,7 +208,8 @@ func (c *Columns) decodeBlock(s *scratch, r *reader, h *header, n int, first, mi
 // nothing else: not at the checksum either.
 func Count(row []byte) (int, error) {
 	r := reader{b: row}
-	h, err := r.anyHeader()
+	var h header
+	err := r.anyHeader(&h)
 	return h.count, err
 }
 
@@ -223,8 +224,8 @@ func Bounds(row []byte) (mint, maxt int64, err error) {
 		return histogramBounds(row)
 	}
 	r := reader{b: body}
-	h, err := r.floatHeader()
-	if err != nil {
+	var h header
+	if err := r.floatHeader(&h); err != nil {
 		return 0, 0, err
 	}
 	s := scratches.Get().(*scratch)

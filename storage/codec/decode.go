@@ -20,26 +20,25 @@ type column struct {
 func (c *column) flat() bool { return c.width == 0 && c.ext&(extExceptions|extSparse) == 0 }
 
 // columnHeader reads the header of a column up to its planes.
-func (r *reader) columnHeader(col columnType, n int) (column, error) {
-	head, width := r.byte(), r.byte()
-	c := column{
-		kind:   int(head & 7),
-		zigzag: head&headerZigzag != 0,
-		scale:  int(head >> headerScaleShift),
-		width:  int(width &^ headerExtended),
-		unit:   1,
+func (r *reader) columnHeader(c *column, col columnType, n int) error {
+	if len(r.b) < 2 {
+		return corrupt("column header is cut off")
 	}
+	head, width := r.b[0], r.b[1]
+	r.b = r.b[2:]
+	c.kind, c.zigzag, c.scale = int(head&7), head&headerZigzag != 0, int(head>>headerScaleShift)
+	c.width, c.ext, c.slope, c.unit = int(width&^headerExtended), 0, 0, 1
 	if width&headerExtended != 0 {
 		c.ext = r.byte()
 		if c.ext == 0 || c.ext&^extAll != 0 {
-			return c, corrupt("column extensions %#x", c.ext)
+			return corrupt("column extensions %#x", c.ext)
 		}
 	}
 	if c.kind >= numKinds || c.width > 64 {
-		return c, corrupt("column of kind %d with %d planes", c.kind, c.width)
+		return corrupt("column of kind %d with %d planes", c.kind, c.width)
 	}
 	if col != columnValue && (c.scale != 0 || c.ext&(extSpecials|extCorrected) != 0) {
-		return c, corrupt("column of integers with a scale, special values or corrections")
+		return corrupt("column of integers with a scale, special values or corrections")
 	}
 	switch {
 	case c.scale == scaleBits:
@@ -54,23 +53,23 @@ func (r *reader) columnHeader(col columnType, n int) (column, error) {
 		c.unit = r.uvarint()
 	}
 	if r.bad {
-		return c, corrupt("column header is cut off")
+		return corrupt("column header is cut off")
 	}
 	if n > maxBlock && !c.flat() {
-		return c, corrupt("block of %d samples with planes", n)
+		return corrupt("block of %d samples with planes", n)
 	}
-	return c, nil
+	return nil
 }
 
 // decodeTimes reads the timestamps of a block into t.
 func (s *scratch) decodeTimes(r *reader, h *header, t []int64, first int64) error {
 	if h.flags&flagRegular == 0 {
-		c, err := r.columnHeader(columnTime, len(t))
-		if err != nil {
+		var c column
+		if err := r.columnHeader(&c, columnTime, len(t)); err != nil {
 			return err
 		}
 		c.base += first
-		if err := s.decodeInts(r, c, t); err != nil {
+		if err := s.decodeInts(r, &c, t); err != nil {
 			return err
 		}
 		disorder := t[0] ^ first
@@ -101,16 +100,16 @@ func (s *scratch) decodeTimes(r *reader, h *header, t []int64, first int64) erro
 
 // decodeStarts reads the start timestamps of a block into st.
 func (s *scratch) decodeStarts(r *reader, st []int64, first int64) error {
-	c, err := r.columnHeader(columnStart, len(st))
-	if err != nil {
+	var c column
+	if err := r.columnHeader(&c, columnStart, len(st)); err != nil {
 		return err
 	}
 	c.base += first
-	return s.decodeInts(r, c, st)
+	return s.decodeInts(r, &c, st)
 }
 
 // decodeInts reads the rest of a column into k.
-func (s *scratch) decodeInts(r *reader, c column, k []int64) error {
+func (s *scratch) decodeInts(r *reader, c *column, k []int64) error {
 	switch {
 	case c.flat():
 		c.fill(k)
@@ -119,6 +118,11 @@ func (s *scratch) decodeInts(r *reader, c column, k []int64) error {
 			return err
 		}
 		c.integrateBytes(k, s.lanes[0][:len(k)])
+	case c.width > 8 && c.width <= 16 && c.ext&(extSparse|extExceptions) == 0:
+		if err := s.dense(r, c.width, len(k)); err != nil {
+			return err
+		}
+		c.integratePairs(k, s.lanes[0][:len(k)], s.lanes[1][:len(k)])
 	default:
 		if err := s.residuals(r, c, len(k)); err != nil {
 			return err
@@ -151,6 +155,9 @@ func ramp(k []int64, x, step int64) {
 
 // repeat fills v with x.
 func repeat(v []float64, x float64) {
+	for ; len(v) >= 4 && len(v) <= 64; v = v[4:] {
+		v[0], v[1], v[2], v[3] = x, x, x, x
+	}
 	n := min(len(v), 32)
 	for i := range v[:n] {
 		v[i] = x
@@ -162,8 +169,8 @@ func repeat(v []float64, x float64) {
 
 // decodeValues reads the values of a block into v.
 func (s *scratch) decodeValues(r *reader, v []float64) error {
-	c, err := r.columnHeader(columnValue, len(v))
-	if err != nil {
+	var c column
+	if err := r.columnHeader(&c, columnValue, len(v)); err != nil {
 		return err
 	}
 	if c.flat() && !(hasSlope(c.kind) && c.slope != 0) {
@@ -193,12 +200,12 @@ func (s *scratch) correct(r *reader, v []float64) error {
 	if len(v) > maxBlock {
 		return corrupt("corrections in a block of %d samples", len(v))
 	}
-	c, err := r.columnHeader(columnCorrection, len(v))
-	if err != nil {
+	var c column
+	if err := r.columnHeader(&c, columnCorrection, len(v)); err != nil {
 		return err
 	}
 	ulps := s.ints[:len(v)]
-	if err := s.decodeInts(r, c, ulps); err != nil {
+	if err := s.decodeInts(r, &c, ulps); err != nil {
 		return err
 	}
 	for i, x := range ulps {
@@ -211,7 +218,7 @@ func (s *scratch) decodeValueInts(r *reader, c *column, v []float64) error {
 	k := s.ints[:]
 	for len(v) > 0 {
 		m := min(len(v), maxBlock)
-		if err := s.decodeInts(r, *c, k[:m]); err != nil {
+		if err := s.decodeInts(r, c, k[:m]); err != nil {
 			return err
 		}
 		if c.scale == scaleBits {

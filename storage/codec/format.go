@@ -188,6 +188,18 @@ func (r *reader) uvarint() uint64 {
 		r.b = r.b[1:]
 		return uint64(x)
 	}
+	if len(r.b) >= 8 {
+		// Branches on the length of a number are predicted badly.
+		x := binary.LittleEndian.Uint64(r.b)
+		if end := ^x & 0x8080808080808080; end != 0 {
+			n := uint64(bits.TrailingZeros64(end)) + 1 // 8 times its bytes
+			x &= 0x7f7f7f7f7f7f7f7f & (1<<(n&63) - 1 | -(n >> 6 & 1))
+			r.b = r.b[n/8:]
+			x = x&0x007f007f007f007f | x&0x7f007f007f007f00>>1
+			x = x&0x00003fff00003fff | x&0x3fff00003fff0000>>2
+			return x&0x000000000fffffff | x&0x0fffffff00000000>>4
+		}
+	}
 	x, n := binary.Uvarint(r.b)
 	if n <= 0 {
 		r.bad, r.b = true, nil
@@ -236,52 +248,51 @@ type header struct {
 func (h *header) uniform() bool { return h.version == version2 && h.flags&flagRegular != 0 }
 
 // anyHeader reads what the rows of every encoding begin with.
-func (r *reader) anyHeader() (header, error) {
-	var h header
+func (r *reader) anyHeader(h *header) error {
 	first := r.byte()
 	n := r.uvarint()
 	if r.bad {
-		return h, corrupt("header is cut off")
+		return corrupt("header is cut off")
 	}
 	h.version = first >> 4
 	if h.version != version1 && h.version != version2 {
-		return h, corrupt("format version %d is not known", h.version)
+		return corrupt("format version %d is not known", h.version)
 	}
 	if n == 0 || n > MaxSamples {
-		return h, corrupt("%d samples", n)
+		return corrupt("%d samples", n)
 	}
-	h.flags, h.count, h.block = first&0xf, int(n), int(n)
-	return h, nil
+	h.flags, h.count, h.block, h.first, h.step = first&0xf, int(n), int(n), 0, 0
+	return nil
 }
 
 // floatHeader reads the header of a row of floats.
-func (r *reader) floatHeader() (header, error) {
-	h, err := r.anyHeader()
-	if err != nil {
-		return h, err
+func (r *reader) floatHeader(h *header) error {
+	if err := r.anyHeader(h); err != nil {
+		return err
 	}
 	if h.flags&flagHistogram != 0 {
-		return h, corrupt("not a row of floats: flags %#x", h.flags)
+		return corrupt("not a row of floats: flags %#x", h.flags)
 	}
 	if h.flags&flagBlocks != 0 {
 		b := r.uvarint()
 		if r.bad || b == 0 || b >= uint64(h.count) || b > maxBlock {
-			return h, corrupt("blocks of %d samples in a row of %d", b, h.count)
+			return corrupt("blocks of %d samples in a row of %d", b, h.count)
 		}
 		h.block = int(b)
 	}
 	if h.uniform() {
 		h.first = r.varint()
 		if h.count > 1 {
+			var err error
 			if h.step, err = r.step(h.first, h.count); err != nil {
-				return h, err
+				return err
 			}
 		}
 		if r.bad {
-			return h, corrupt("header is cut off")
+			return corrupt("header is cut off")
 		}
 	}
-	return h, nil
+	return nil
 }
 
 // step reads the distance of n timestamps, of which the first is known.
@@ -295,10 +306,10 @@ func (r *reader) step(first int64, n int) (int64, error) {
 }
 
 // histogramHeader reads the header of a row of histograms.
-func (r *reader) histogramHeader() (header, error) {
-	h, err := r.anyHeader()
+func (r *reader) histogramHeader(h *header) error {
+	err := r.anyHeader(h)
 	if err == nil && (h.version != version1 || h.flags != flagHistogram) {
 		err = corrupt("not a row of histograms: version %d, flags %#x", h.version, h.flags)
 	}
-	return h, err
+	return err
 }

@@ -206,8 +206,8 @@ func TestGoldenRowsCoverTheFormat(t *testing.T) {
 		body, err := checked(g.row)
 		require.NoError(t, err)
 		r := reader{b: body}
-		h, err := r.floatHeader()
-		require.NoError(t, err)
+		var h header
+		require.NoError(t, r.floatHeader(&h))
 		for _, f := range []byte{flagBlocks, flagRegular, flagStart} {
 			seen[fmt.Sprintf("version %d flag %d", h.version, f)] = seen[fmt.Sprintf("version %d flag %d", h.version, f)] || h.flags&f != 0
 		}
@@ -244,8 +244,8 @@ func coverBlock(t *testing.T, seen map[string]bool, r *reader, h *header, n int)
 	flags := h.flags
 	s := scratch{version: h.version}
 	column := func(col columnType) byte {
-		c, err := r.columnHeader(col, n)
-		require.NoError(t, err)
+		var c column
+		require.NoError(t, r.columnHeader(&c, col, n))
 		seen[fmt.Sprintf("kind %d", c.kind)] = true
 		for _, ext := range []byte{extUnit, extExceptions, extSpecials, extSparse, extCorrected} {
 			if c.ext&ext != 0 {
@@ -266,7 +266,7 @@ func coverBlock(t *testing.T, seen map[string]bool, r *reader, h *header, n int)
 					seen[fmt.Sprintf("version 1 plane %d", r.b[p/4]>>(p%4*2)&3)] = true
 				}
 			}
-			require.NoError(t, s.residuals(r, c, n))
+			require.NoError(t, s.residuals(r, &c, n))
 		}
 		return c.ext
 	}

@@ -177,8 +177,8 @@ func newChunkIterator(row []byte) (*chunkIterator, error) {
 		return nil, err
 	}
 	it := chunkIterator{r: reader{b: body}}
-	h, err := it.r.histogramHeader()
-	if err != nil {
+	var h header
+	if err := it.r.histogramHeader(&h); err != nil {
 		return nil, err
 	}
 	it.left = h.count

@@ -44,6 +44,52 @@ func (c *column) integrateBytes(k []int64, u []byte) {
 	}
 }
 
+// integratePairs computes the integers of a column from residuals of nine to
+// sixteen bits.
+func (c *column) integratePairs(k []int64, low, high []byte) {
+	low, high = low[:len(k)], high[:len(k)]
+	sign, shift, unit := int64(0), uint(0), int64(c.unit)
+	if c.zigzag {
+		sign, shift = 1, 1
+	}
+	value := func(l, h byte) int64 {
+		x := int64(l) | int64(h)<<8
+		return (x>>(shift&63) ^ -(x & sign)) * unit
+	}
+	acc := c.base
+	switch c.kind {
+	case kindLevel:
+		for i, l := range low {
+			k[i] = acc + value(l, high[i])
+		}
+	case kindDelta:
+		acc -= c.slope
+		for i, l := range low {
+			acc += c.slope + value(l, high[i])
+			k[i] = acc
+		}
+	case kindDelta2:
+		acc += value(low[0], high[0])
+		k[0] = acc
+		d := c.slope
+		for i := 1; i < len(low); i++ {
+			d += value(low[i], high[i])
+			acc += d
+			k[i] = acc
+		}
+	case kindLine:
+		for i, l := range low {
+			k[i] = acc + value(l, high[i])
+			acc += c.slope
+		}
+	case kindXOR:
+		for i, l := range low {
+			acc ^= value(l, high[i])
+			k[i] = acc
+		}
+	}
+}
+
 // integrate computes the integers of a column from its residuals.
 func (c *column) integrate(k []int64, u []uint64) {
 	u = u[:len(k)]

@@ -6,7 +6,7 @@ import (
 )
 
 // residuals reads the residuals of a column into s.x[:n].
-func (s *scratch) residuals(r *reader, c column, n int) error {
+func (s *scratch) residuals(r *reader, c *column, n int) error {
 	m := n
 	if c.ext&extSparse != 0 {
 		how := r.byte()
@@ -61,6 +61,9 @@ func (s *scratch) spreadOut(n, m int) {
 // residual i.
 func (s *scratch) dense(r *reader, width, n int) error {
 	groups := (n + 7) / 8
+	if groups <= 8 {
+		return s.denseWords(r, width, groups)
+	}
 	if s.version == version1 {
 		kinds := r.bytes((width + 3) / 4)
 		if r.bad {
@@ -98,45 +101,108 @@ func (s *scratch) dense(r *reader, width, n int) error {
 	return nil
 }
 
-// untangle turns eight planes, of so many bytes, into one byte per residual. It
-// works on 64 residuals at a time: first the 8x8 bytes are transposed, which
+// denseWords is dense for planes of up to eight bytes, which fit into a word:
+// rows fresh from a flush are many, and so are columns of few residuals.
+func (s *scratch) denseWords(r *reader, width, groups int) error {
+	// Planes whose kinds share a byte: 1 << share. Planes without a kind: raw.
+	share, raw := uint(2), 0
+	if s.version == version2 && width > 0 {
+		share, raw = 1, int(r.byte())
+	}
+	kinds := r.bytes((max(width-raw, 0) + 1<<share - 1) >> share)
+	if r.bad || raw > width {
+		return corrupt("plane kinds are cut off")
+	}
+	kindBits := 8 >> share
+	known := byte(1)<<kindBits - 1
+	keep := ^uint64(0) >> ((64 - 8*groups) & 63)
+	b, at := r.b, 0 // what is at hand of the input, and how much of it is read
+	next, left := uint(0), 0
+	for low := 0; low < width; low += 8 {
+		var planes [8]uint64
+		for p := range min(width-low, 8) {
+			kind := byte(planeRaw)
+			if low+p >= raw {
+				if left == 0 {
+					next, left, kinds = uint(kinds[0]), 1<<share, kinds[1:]
+				}
+				kind = byte(next) & known
+				next >>= kindBits
+				left--
+			}
+			switch {
+			case kind == planeRaw && at+8 <= len(b):
+				planes[p&7] = binary.LittleEndian.Uint64(b[at:at+8]) & keep
+				at += groups
+			case kind == planeRaw && at+groups <= len(b) && len(b) >= 8: // the last ones
+				planes[p&7] = binary.LittleEndian.Uint64(b[len(b)-8:]) >> ((at + 8 - len(b)) * 8 & 63) & keep
+				at += groups
+			case kind == planeZero:
+			default:
+				r.b = b[at:]
+				var plane [8]byte
+				if !s.plane(r, plane[:groups], kind) {
+					return corrupt("planes are cut off or malformed")
+				}
+				planes[p&7] = binary.LittleEndian.Uint64(plane[:])
+				b, at = r.b, 0
+			}
+		}
+		untangleWords(&planes, (*[64]byte)(s.lanes[low/8][:]), groups)
+	}
+	r.b = b[at:]
+	return nil
+}
+
+// untangle turns eight planes, of so many bytes, into one byte per residual, 64
+// residuals at a time.
+func untangle(planes *[8][maxBlock / 8]byte, lane *[maxBlock]byte, groups int) {
+	for at := 0; at < groups; at += 8 {
+		words := [8]uint64{
+			binary.LittleEndian.Uint64(planes[0][at:]), binary.LittleEndian.Uint64(planes[1][at:]),
+			binary.LittleEndian.Uint64(planes[2][at:]), binary.LittleEndian.Uint64(planes[3][at:]),
+			binary.LittleEndian.Uint64(planes[4][at:]), binary.LittleEndian.Uint64(planes[5][at:]),
+			binary.LittleEndian.Uint64(planes[6][at:]), binary.LittleEndian.Uint64(planes[7][at:]),
+		}
+		untangleWords(&words, (*[64]byte)(lane[8*at:]), 8)
+	}
+}
+
+// untangleWords turns eight planes of up to 64 bits into one byte per residual:
+// first the 8x8 bytes are transposed, which
 // brings together the eight bytes that hold the bits of eight residuals, then
 // the 8x8 bits of each.
-func untangle(planes *[8][maxBlock / 8]byte, lane *[maxBlock]byte, groups int) {
+func untangleWords(planes *[8]uint64, out *[64]byte, groups int) {
 	const m32, m16, m8 = 0x00000000ffffffff, 0x0000ffff0000ffff, 0x00ff00ff00ff00ff
-	for at := 0; at < groups; at += 8 {
-		word := func(p int) uint64 { return binary.LittleEndian.Uint64(planes[p][at:]) }
-		a, b, c, d := word(0), word(1), word(2), word(3)
-		e, f, g, h := word(4), word(5), word(6), word(7)
-		out := lane[8*at : 8*at+64 : 8*at+64]
-		if a|b|c|d|e|f|g|h == 0 {
-			clear(out)
-			continue
-		}
-		a, e = a&m32|e<<32, a>>32|e&^m32
-		b, f = b&m32|f<<32, b>>32|f&^m32
-		c, g = c&m32|g<<32, c>>32|g&^m32
-		d, h = d&m32|h<<32, d>>32|h&^m32
+	a, b, c, d := planes[0]&m32|planes[4]<<32, planes[1]&m32|planes[5]<<32, planes[2]&m32|planes[6]<<32, planes[3]&m32|planes[7]<<32
+	if a|b|c|d == 0 {
+		clear(out[:32])
+	} else {
 		a, c = a&m16|c&m16<<16, a>>16&m16|c&^m16
 		b, d = b&m16|d&m16<<16, b>>16&m16|d&^m16
-		e, g = e&m16|g&m16<<16, e>>16&m16|g&^m16
-		f, h = f&m16|h&m16<<16, f>>16&m16|h&^m16
 		a, b = a&m8|b&m8<<8, a>>8&m8|b&^m8
 		c, d = c&m8|d&m8<<8, c>>8&m8|d&^m8
-		e, f = e&m8|f&m8<<8, e>>8&m8|f&^m8
-		g, h = g&m8|h&m8<<8, g>>8&m8|h&^m8
 		binary.LittleEndian.PutUint64(out[0:], transpose(a))
 		binary.LittleEndian.PutUint64(out[8:], transpose(b))
 		binary.LittleEndian.PutUint64(out[16:], transpose(c))
-		if groups <= 3 { // short rows are what a flush writes
-			return
-		}
 		binary.LittleEndian.PutUint64(out[24:], transpose(d))
-		binary.LittleEndian.PutUint64(out[32:], transpose(e))
-		binary.LittleEndian.PutUint64(out[40:], transpose(f))
-		binary.LittleEndian.PutUint64(out[48:], transpose(g))
-		binary.LittleEndian.PutUint64(out[56:], transpose(h))
 	}
+	if groups <= 4 { // short rows are what a flush writes
+		return
+	}
+	a, b, c, d = planes[0]>>32|planes[4]&^m32, planes[1]>>32|planes[5]&^m32, planes[2]>>32|planes[6]&^m32, planes[3]>>32|planes[7]&^m32
+	if a|b|c|d == 0 {
+		clear(out[32:])
+		return
+	}
+	a, c = a&m16|c&m16<<16, a>>16&m16|c&^m16
+	b, d = b&m16|d&m16<<16, b>>16&m16|d&^m16
+	a, b = a&m8|b&m8<<8, a>>8&m8|b&^m8
+	c, d = c&m8|d&m8<<8, c>>8&m8|d&^m8
+	binary.LittleEndian.PutUint64(out[32:], transpose(a))
+	binary.LittleEndian.PutUint64(out[40:], transpose(b))
+	binary.LittleEndian.PutUint64(out[48:], transpose(c))
+	binary.LittleEndian.PutUint64(out[56:], transpose(d))
 }
 
 // widen puts the lanes of n residuals together in s.x.
