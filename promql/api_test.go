@@ -69,7 +69,7 @@ func TestAPI(t *testing.T) {
 		{"/api/v1/label/a%ff/values", 400, "bad_data"},
 		{"/api/v1/metadata?limit=x", 400, "bad_data"},
 		{"/api/v1/nothing", 404, "not_found"},
-		{"/api/v1/admin/tsdb/snapshot", 404, "not_found"},
+		{"/api/v1/admin/nothing", 404, "not_found"},
 		{"/api/v1/query?query=" + strings.Repeat("a", 2001), 400, "bad_data"},
 		{"/api/v1/query?query=up&timeout=0.000000001", 503, "timeout"},
 		{"/api/v1/status/tsdb", 501, "internal"},

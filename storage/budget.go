@@ -146,7 +146,7 @@ func (s *share) restart() {
 	defer s.mu.Unlock()
 	if !s.given {
 		s.budget.add(-s.taken)
-		s.taken = 0
+		s.taken, s.latest = 0, 0
 	}
 }
 

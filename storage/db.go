@@ -42,6 +42,7 @@ type DB struct {
 	staleErased bool         // the database may know of other tombstones than erased; guarded by flushMu
 
 	queryBytes atomic.Int64 // held by queries
+	streamDays int64        // how many days of a series a stream holds at once
 	youngest   atomic.Int64 // ms, the youngest sample ever taken; 0 if there is none
 	size       atomic.Int64 // bytes on disk, as last measured
 	oversize   bool         // the store is larger than it may be; guarded by flushMu
@@ -70,7 +71,7 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, head: head.New(), flushNow: make(chan struct{}, 1)}
+	db := &DB{cfg: cfg, head: head.New(), streamDays: seriesDays, flushNow: make(chan struct{}, 1)}
 	if db.status, err = prepare(ctx, pc, cfg.TimescaleDB, cfg.Logger); err != nil {
 		return nil, err
 	}

@@ -68,16 +68,33 @@ func (q *querier) Close() error {
 
 type chunkQuerier struct{ *querier }
 
+// Select returns the series that match, sorted whether asked for or not, in chunks, and reads their samples as they are wanted.
 func (q *chunkQuerier) Select(ctx context.Context, sorted bool, hints *promstorage.SelectHints, ms ...*labels.Matcher) promstorage.ChunkSeriesSet {
-	return promstorage.NewSeriesSetToChunkSet(q.querier.Select(oneAtATime(ctx), sorted, hints, ms...))
+	if hints != nil && (hints.Func == "series" || hints.Limit > 0) {
+		return promstorage.NewSeriesSetToChunkSet(q.querier.Select(oneAtATime(ctx), sorted, hints, ms...))
+	}
+	mint, maxt := q.bounds(hints)
+	if mint > maxt {
+		return promstorage.EmptyChunkSeriesSet()
+	}
+	set, err := q.stream(ctx, mint, maxt, slices.Clone(ms))
+	if err != nil {
+		return promstorage.ErrChunkSeriesSet(err)
+	}
+	return promstorage.NewSeriesSetToChunkSet(set)
+}
+
+// bounds returns the times, in ms, that a Select with the hints is about.
+func (q *querier) bounds(hints *promstorage.SelectHints) (mint, maxt int64) {
+	if hints != nil && !hints.DisableTrimming {
+		return max(q.mint, hints.Start), min(q.maxt, hints.End)
+	}
+	return q.mint, q.maxt
 }
 
 // Select returns the series that match with their samples in the querier's range, all as of one moment.
 func (q *querier) Select(ctx context.Context, sorted bool, hints *promstorage.SelectHints, ms ...*labels.Matcher) promstorage.SeriesSet {
-	mint, maxt := q.mint, q.maxt
-	if hints != nil && !hints.DisableTrimming {
-		mint, maxt = max(mint, hints.Start), min(maxt, hints.End)
-	}
+	mint, maxt := q.bounds(hints)
 	if mint > maxt {
 		return promstorage.EmptySeriesSet()
 	}
@@ -139,11 +156,16 @@ type selected struct {
 
 // collect finds the series and what there is of them, all before or all after any deletion.
 func (db *DB) collect(ctx context.Context, mint, maxt int64, ms []*labels.Matcher) ([]*selected, error) {
+	return db.consistent(ctx, func() ([]*selected, error) { return db.collectOnce(ctx, mint, maxt, ms) })
+}
+
+// consistent reads series, again if something was deleted meanwhile.
+func (db *DB) consistent(ctx context.Context, read func() ([]*selected, error)) ([]*selected, error) {
 	const tries = 5
 	for try := 1; ; try++ {
 		before := db.erased.Load()
 		shareOf(ctx).restart()
-		out, err := db.collectOnce(ctx, mint, maxt, ms)
+		out, err := read()
 		after := db.erased.Load()
 		if err != nil || before == after || try == tries {
 			clip(out, before, after)
@@ -182,9 +204,14 @@ func (db *DB) collectOnce(ctx context.Context, mint, maxt int64, ms []*labels.Ma
 			return nil, err
 		}
 	}
-	return slices.DeleteFunc(out, func(s *selected) bool {
+	return withSamples(out), nil
+}
+
+// withSamples leaves out the series of which nothing was found.
+func withSamples(all []*selected) []*selected {
+	return slices.DeleteFunc(all, func(s *selected) bool {
 		return len(s.rows) == 0 && len(s.view.Rows) == 0 && len(s.view.Samples) == 0 && len(s.view.Histograms) == 0
-	}), nil
+	})
 }
 
 // collectOld adds what the database holds of [mint, upto].
@@ -208,22 +235,25 @@ func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, co
 	if err != nil {
 		return nil, unavailable(err)
 	}
+	return out, db.readRows(ctx, byID, ids, mint, upto)
+}
+
+// readRows reads what the database holds of the series in [mint, upto] into them. It sorts ids.
+func (db *DB) readRows(ctx context.Context, byID map[uint64]*selected, ids []uint64, mint, upto int64) error {
 	if len(ids) == 0 {
-		return out, nil
+		return nil
 	}
-	err = db.chunks.Read(ctx, ids, mint, upto, func(r chunks.Row) error {
+	share := shareOf(ctx)
+	err := db.chunks.Read(ctx, ids, mint, upto, func(r chunks.Row) error {
 		s := byID[r.SeriesID]
 		s.rows = append(s.rows, r)
 		return share.row(&r)
 	})
 	var bad *chunks.RowError
-	if errors.As(err, &bad) {
-		return nil, err
+	if err != nil && !errors.As(err, &bad) {
+		return unavailable(err)
 	}
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	return out, nil
+	return err
 }
 
 // load decodes and merges all samples of the series into set.
