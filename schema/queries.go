@@ -66,6 +66,30 @@ var (
 	FlushVersion string
 	//go:embed queries/get_setting.sql
 	GetSetting string
+	//go:embed queries/import_commit.sql
+	ImportCommit string
+	//go:embed queries/import_expire.sql
+	ImportExpire string
+	//go:embed queries/import_fence.sql
+	ImportFence string
+	//go:embed queries/import_forget.sql
+	ImportForget string
+	//go:embed queries/import_hour.sql
+	ImportHour string
+	//go:embed queries/import_mark.sql
+	ImportMark string
+	//go:embed queries/import_marks.sql
+	ImportMarks string
+	//go:embed queries/import_patience.sql
+	ImportPatience string
+	//go:embed queries/import_version.sql
+	ImportVersion string
+	//go:embed queries/import_versions.sql
+	ImportVersions string
+	//go:embed queries/imports.sql
+	Imports string
+	//go:embed queries/imports_seen.sql
+	ImportsSeen string
 	//go:embed queries/label_create.sql
 	LabelCreate string
 	//go:embed queries/label_ids.sql
@@ -88,6 +112,8 @@ var (
 	LeaderFence string
 	//go:embed queries/leader_lock.sql
 	LeaderLock string
+	//go:embed queries/leader_present.sql
+	LeaderPresent string
 	//go:embed queries/log_append.sql
 	LogAppend string
 	//go:embed queries/log_drop.sql
@@ -144,6 +170,8 @@ var (
 	PartIDs string
 	//go:embed queries/part_insert.sql
 	PartInsert string
+	//go:embed queries/part_insert_sealed.sql
+	PartInsertSealed string
 	//go:embed queries/part_merged.sql
 	PartMerged string
 	//go:embed queries/part_open.sql
@@ -154,6 +182,8 @@ var (
 	PartSeal string
 	//go:embed queries/part_sealed.sql
 	PartSealed string
+	//go:embed queries/part_unmerged.sql
+	PartUnmerged string
 	//go:embed queries/part_upto.sql
 	PartUpto string
 	//go:embed queries/read_begin.sql
@@ -182,12 +212,16 @@ var (
 	SegmentSeal string
 	//go:embed queries/series_active.sql
 	SeriesActive string
+	//go:embed queries/series_active_started.sql
+	SeriesActiveStarted string
 	//go:embed queries/series_by_id.sql
 	SeriesByID string
 	//go:embed queries/series_create.sql
 	SeriesCreate string
 	//go:embed queries/series_end.sql
 	SeriesEnd string
+	//go:embed queries/series_import.sql
+	SeriesImport string
 	//go:embed queries/series_retirable.sql
 	SeriesRetirable string
 	//go:embed queries/series_retire.sql

@@ -35,6 +35,7 @@ type DB struct {
 	exemplars exemplarBuffer
 	unended   []head.Ended // series that left memory without the catalogue knowing; guarded by flushMu
 	retired   retirement   // guarded by flushMu
+	imported  imported
 	metrics   *metrics
 
 	erased      atomic.Pointer[erasures]

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/promkeep/promkeep/schema"
@@ -147,12 +148,23 @@ func (db *DB) reloadErased(ctx context.Context) error {
 	if !db.staleErased {
 		return nil
 	}
-	rows, err := db.pool.Query(ctx, schema.Tombstones)
+	all, n, err := loadErased(ctx, db.pool)
 	if err != nil {
 		return err
 	}
-	all := erasures{}
-	n := int64(0)
+	db.erased.Store(&all)
+	db.tombstones.Store(n)
+	db.staleErased = false
+	return nil
+}
+
+// loadErased reads what is erased, and how many tombstones that are.
+func loadErased(ctx context.Context, pool *pgxpool.Pool) (all erasures, n int64, err error) {
+	rows, err := pool.Query(ctx, schema.Tombstones)
+	if err != nil {
+		return nil, 0, err
+	}
+	all = erasures{}
 	var (
 		id   int64
 		span chunks.Span
@@ -162,13 +174,7 @@ func (db *DB) reloadErased(ctx context.Context) error {
 		n++
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	db.erased.Store(&all)
-	db.tombstones.Store(n)
-	db.staleErased = false
-	return nil
+	return all, n, err
 }
 
 // erasedNow returns what is erased, as of now.

@@ -21,6 +21,8 @@ func (db *DB) maintain(ctx context.Context) {
 	defer flush.Stop()
 	work := time.NewTicker(min(db.cfg.FlushInterval, time.Minute))
 	defer work.Stop()
+	imports := time.NewTicker(importLook)
+	defer imports.Stop()
 	for {
 		var err error
 		select {
@@ -32,6 +34,8 @@ func (db *DB) maintain(ctx context.Context) {
 			err = db.Flush(ctx)
 		case <-work.C:
 			err = db.Maintain(ctx)
+		case <-imports.C:
+			err = db.lookForImports(ctx)
 		}
 		if db.log.Err() != nil {
 			continue // the log has said already that the database is away
@@ -55,6 +59,9 @@ func (db *DB) Maintain(ctx context.Context) error {
 	db.flushMu.Lock()
 	defer db.flushMu.Unlock()
 	now := db.cfg.Now()
+	if err := db.followImports(ctx, true); err != nil {
+		return err
+	}
 	if err := db.tidy(ctx, now); err != nil {
 		return err
 	}
@@ -117,9 +124,12 @@ func (db *DB) retainSize(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// merge does steps until nothing is left to merge.
+// mergeTime bounds one round of merges: while an import goes on there is always more to merge, and a flush waits.
+const mergeTime = 2 * time.Minute
+
+// merge does steps until nothing is left to merge, or it has taken long enough.
 func (db *DB) merge(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for until := time.Now().Add(min(mergeTime, db.cfg.FlushInterval)); ctx.Err() == nil && time.Now().Before(until); {
 		began := time.Now()
 		m, err := db.chunks.Merge(ctx, db.log.Epoch())
 		if err != nil {

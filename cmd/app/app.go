@@ -31,6 +31,7 @@ func Main(args []string) int {
 
 	serve := newServe(a)
 	migrate := newMigrate(a)
+	imports := newImport(a)
 	benches := bench.New(a)
 
 	command, err := a.Parse(args)
@@ -48,6 +49,9 @@ func Main(args []string) int {
 		err = serve.run(ctx, logger)
 	case migrate.name:
 		err = migrate.run(ctx, logger)
+	case imports.blocks, imports.openMetrics, imports.remoteRead:
+		limitMemory(logger)
+		err = imports.run(ctx, command, logger)
 	default:
 		_, err = benches.Run(ctx, command, logger)
 	}

@@ -17,6 +17,7 @@ func FlagDocs(w io.Writer) error {
 	promslogflag.AddFlags(a, &promslog.Config{})
 	newServe(a)
 	newMigrate(a)
+	newImport(a)
 
 	var b strings.Builder
 	b.WriteString(flagDocsHead)
@@ -24,6 +25,9 @@ func FlagDocs(w io.Writer) error {
 	for _, c := range a.Model().Commands {
 		if c.Name != "help" {
 			section(&b, "`promkeep "+c.Name+"`", c.Help, c.Flags)
+			for _, sub := range c.Commands {
+				subsection(&b, c.Name, sub)
+			}
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -50,12 +54,32 @@ Environment variables:
 | ` + "`GOMEMLIMIT`" + ` | what the Go runtime tries to stay below; without it, 70 % of the container's or the machine's memory |
 `
 
+// subsection writes what a subcommand does, and the flags that only it has.
+func subsection(b *strings.Builder, command string, c *kingpin.CmdModel) {
+	usage := "promkeep " + command + " " + c.Name
+	for _, a := range c.Args {
+		usage += " <" + a.Name + ">"
+	}
+	fmt.Fprintf(b, "\n`%s`: %s\n", usage, c.Help)
+	for _, a := range c.Args {
+		fmt.Fprintf(b, "`<%s>`: %s\n", a.Name, a.Help)
+	}
+	if len(c.Flags) > 0 {
+		b.WriteString("\n")
+		table(b, c.Flags)
+	}
+}
+
 // section writes one table of flags.
 func section(b *strings.Builder, title, help string, flags []*kingpin.FlagModel) {
 	fmt.Fprintf(b, "\n## %s\n\n", title)
 	if help != "" {
 		fmt.Fprintf(b, "%s\n\n", help)
 	}
+	table(b, flags)
+}
+
+func table(b *strings.Builder, flags []*kingpin.FlagModel) {
 	b.WriteString("| flag | default | |\n|---|---|---|\n")
 	for _, f := range flags {
 		if f.Hidden || strings.HasPrefix(f.Name, "help") {

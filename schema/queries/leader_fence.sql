@@ -1,2 +1,3 @@
--- Fails to find a row when another leader has taken over; holds it off until this transaction ends.
-SELECT flush_version FROM _promkeep.leader WHERE epoch = $1 FOR UPDATE
+-- Fails to find a row when another leader has taken over; holds it off, and imports, until this transaction ends. The
+-- highest version of all rows that are committed.
+SELECT greatest(flush_version, import_version) FROM _promkeep.leader WHERE epoch = $1 FOR UPDATE

@@ -22,7 +22,7 @@ func (c *Catalogue) Create(ctx context.Context, series []*Series) error {
 	const step = 5000
 	for len(series) > 0 {
 		n := min(step, len(series))
-		if err := c.create(ctx, series[:n]); err != nil {
+		if err := c.create(ctx, series[:n], false); err != nil {
 			var pg *pgconn.PgError
 			if errors.As(err, &pg) && (pgerrcode.IsDataException(pg.Code) || pgerrcode.IsProgramLimitExceeded(pg.Code)) {
 				return fmt.Errorf("%w: %w", ErrUnstorable, err)
@@ -34,7 +34,8 @@ func (c *Catalogue) Create(ctx context.Context, series []*Series) error {
 	return nil
 }
 
-func (c *Catalogue) create(ctx context.Context, series []*Series) error {
+// create creates series, or with history makes known that they lived from Started to Ended.
+func (c *Catalogue) create(ctx context.Context, series []*Series, history bool) error {
 	c.changing.Lock()
 	defer c.changing.Unlock()
 	const tries = 10
@@ -47,7 +48,7 @@ func (c *Catalogue) create(ctx context.Context, series []*Series) error {
 			retired, err = c.forgetAll(ctx)
 		}
 		if err == nil {
-			err = c.createAsOf(ctx, retired, series)
+			err = c.createAsOf(ctx, retired, series, history)
 		}
 		if err == nil || try == tries {
 			return err
@@ -67,7 +68,7 @@ func (c *Catalogue) create(ctx context.Context, series []*Series) error {
 }
 
 // createAsOf creates series whose metrics and pairs were known, or are looked up, since the count of removals was retired.
-func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Series) error {
+func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Series, history bool) error {
 	if err := c.ensureMetrics(ctx, series); err != nil {
 		return err
 	}
@@ -79,6 +80,7 @@ func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Ser
 		metrics = make([]int32, 0, len(series))
 		sets    = make([]string, 0, len(series))
 		hours   = make([]int32, 0, len(series))
+		ends    = make([]int32, 0, len(series))
 		places  = make([]int, len(series)) // of each series in the slices above
 		known   = make(map[string]int, len(series))
 		array   []byte
@@ -103,9 +105,9 @@ func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Ser
 		if !ok {
 			at = len(sets)
 			known[string(array)] = at
-			metrics, sets, hours = append(metrics, metric), append(sets, string(array[:n])), append(hours, s.Started)
+			metrics, sets, hours, ends = append(metrics, metric), append(sets, string(array[:n])), append(hours, s.Started), append(ends, s.Ended)
 		}
-		hours[at] = min(hours[at], s.Started)
+		hours[at], ends[at] = min(hours[at], s.Started), max(ends[at], s.Ended)
 		places[i] = at
 	}
 	c.mu.RUnlock()
@@ -116,13 +118,25 @@ func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Ser
 		started []int32
 		ended   []*int32
 	)
-	if err := c.pool.QueryRow(ctx, schema.SeriesCreate, metrics, sets, hours, retired).Scan(&version, &found, &started, &ended); err != nil {
+	if history {
+		err = c.pool.QueryRow(ctx, schema.SeriesImport, metrics, sets, hours, retired, ends).Scan(&version, &found, &started)
+	} else {
+		err = c.pool.QueryRow(ctx, schema.SeriesCreate, metrics, sets, hours, retired).Scan(&version, &found, &started, &ended)
+	}
+	if err != nil {
 		// It may have been committed all the same.
 		c.results.discard(everything)
 		return err
 	}
 	if len(found) != len(sets) {
 		return fmt.Errorf("the catalogue returned %d series of %d", len(found), len(sets))
+	}
+	if history {
+		for i, s := range series {
+			s.ID, s.Started = uint64(found[places[i]]), started[places[i]]
+		}
+		c.results.changed(version, everything)
+		return nil
 	}
 	for i, s := range series {
 		at := places[i]

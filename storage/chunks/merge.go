@@ -77,6 +77,9 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 	if err != nil {
 		return done, err
 	}
+	if err := s.loadImports(ctx); err != nil {
+		return done, err
+	}
 	width := int64(Window)
 	if level > 0 {
 		width = Day
@@ -276,8 +279,8 @@ func (s *Store) mergeSeries(rows []Row, width int64, times *timesOf) ([]Row, err
 	})
 	var out []Row
 	for len(rows) > 0 {
-		n := 1
-		for n < len(rows) && floor(rows[n].Start, width) == floor(rows[0].Start, width) {
+		n, window := 1, floor(rows[0].Start, width)
+		for n < len(rows) && floor(rows[n].Start, width) == window && !s.apart(rows[n-1].Version, rows[n].Version, window, window+width) {
 			n++
 		}
 		if n == 1 && !slices.ContainsFunc(erased, func(e Span) bool { return e.Touches(rows[0]) }) {

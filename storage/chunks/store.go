@@ -43,6 +43,8 @@ type Store struct {
 	logger *slog.Logger
 	steps  steps // of the leader's merges
 
+	imports []imported // in order of version; merges, of which there is one at a time, look there
+
 	// LateAfter is how long after the end of a day its rows of level 1 go on being gathered before they are merged.
 	LateAfter time.Duration
 	// OnCorrupt is told of rows that cannot be decoded. A merge leaves them out of its result and keeps their part.

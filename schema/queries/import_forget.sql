@@ -1,0 +1,1 @@
+DELETE FROM _promkeep.import WHERE source = $1

@@ -1,0 +1,1 @@
+SELECT imports, imports_seen, imported_until FROM _promkeep.leader

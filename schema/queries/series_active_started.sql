@@ -1,0 +1,1 @@
+SELECT id, started FROM _promkeep.series WHERE ended IS NULL
