@@ -150,6 +150,12 @@ func (b *bundle) metric(t testing.TB, name string, values ...string) float64 {
 // read returns all samples whose series match, one per line, with floats by their bits.
 func (b *bundle) read(t testing.TB, tenant string, ms ...*labels.Matcher) []string {
 	t.Helper()
+	return b.readWith(t, tenant, func(line string, _ *histogram.FloatHistogram) string { return line }, ms...)
+}
+
+// readWith is read with lines of histograms changed by more.
+func (b *bundle) readWith(t testing.TB, tenant string, more func(string, *histogram.FloatHistogram) string, ms ...*labels.Matcher) []string {
+	t.Helper()
 	q, err := b.db.Querier(0, math.MaxInt64/2)
 	require.NoError(t, err)
 	defer q.Close()
@@ -169,10 +175,10 @@ func (b *bundle) read(t testing.TB, tenant string, ms ...*labels.Matcher) []stri
 				out = append(out, floatLine(s.Labels(), ts, v))
 			case chunkenc.ValHistogram:
 				ts, h := it.AtHistogram(nil)
-				out = append(out, histogramLine(s.Labels(), ts, h.ToFloat(nil)))
+				out = append(out, more(histogramLine(s.Labels(), ts, h.ToFloat(nil)), h.ToFloat(nil)))
 			case chunkenc.ValFloatHistogram:
 				ts, h := it.AtFloatHistogram(nil)
-				out = append(out, histogramLine(s.Labels(), ts, h))
+				out = append(out, more(histogramLine(s.Labels(), ts, h), h))
 			}
 		}
 		require.NoError(t, it.Err())

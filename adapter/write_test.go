@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,42 @@ func TestV2(t *testing.T) {
 		require.Equal(t, "0", a.header.Get("X-Prometheus-Remote-Write-Exemplars-Written"))
 		require.Equal(t, want, b.read(t, "", matching(".+")))
 	}
+}
+
+// TestBoundsOfSeveralHistograms: each histogram keeps the custom bounds it came with.
+func TestBoundsOfSeveralHistograms(t *testing.T) {
+	b := newBundle(t, adapter.Options{})
+	var want []string
+	for round := range 3 {
+		st := writev2.NewSymbolTable()
+		req := &writev2.Request{}
+		for i := range 5 {
+			h := tsdbutil.GenerateTestCustomBucketsHistogram(1)
+			for k := range h.CustomValues {
+				h.CustomValues[k] += float64(100*i + 10*round)
+			}
+			ls := labels.FromStrings("__name__", "h", "i", fmt.Sprint(i))
+			at := base + int64(round)*1000
+			x := writev2.FromIntHistogram(0, at, h)
+			if i%2 == 1 {
+				x = writev2.FromFloatHistogram(0, at, h.ToFloat(nil))
+			}
+			req.Timeseries = append(req.Timeseries, writev2.TimeSeries{LabelsRefs: st.SymbolizeLabels(ls, nil), Histograms: []writev2.Histogram{x}})
+			want = append(want, histogramLine(ls, at, h.ToFloat(nil))+fmt.Sprint(h.CustomValues))
+		}
+		req.Symbols = st.Symbols()
+		require.Equal(t, 204, b.writeV2(t, req).code)
+	}
+	slices.Sort(want)
+	check := func() {
+		t.Helper()
+		got := b.readWith(t, "", func(line string, h *histogram.FloatHistogram) string { return line + fmt.Sprint(h.CustomValues) }, matching("h"))
+		slices.Sort(got)
+		require.Equal(t, want, got)
+	}
+	check()
+	require.NoError(t, b.db.Flush(t.Context()))
+	check()
 }
 
 // TestBothProtocolsOneSeries: what both protocols write to the same labels is one series.

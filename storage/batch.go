@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -162,7 +163,9 @@ func (b *Batch) Histogram(t, st int64, h *histogram.Histogram) error {
 			return err
 		}
 	}
-	b.hists = append(b.hists, hist{b.at(t), series.Histogram{T: t, ST: st, H: h.Copy()}})
+	kept := h.Copy()
+	kept.CustomValues = slices.Clone(h.CustomValues) // which Copy shares
+	b.hists = append(b.hists, hist{b.at(t), series.Histogram{T: t, ST: st, H: kept}})
 	return nil
 }
 
@@ -173,7 +176,9 @@ func (b *Batch) FloatHistogram(t, st int64, h *histogram.FloatHistogram) error {
 			return err
 		}
 	}
-	b.hists = append(b.hists, hist{b.at(t), series.Histogram{T: t, ST: st, FH: h.Copy()}})
+	kept := h.Copy()
+	kept.CustomValues = slices.Clone(h.CustomValues) // which Copy shares
+	b.hists = append(b.hists, hist{b.at(t), series.Histogram{T: t, ST: st, FH: kept}})
 	return nil
 }
 

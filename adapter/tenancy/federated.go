@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
@@ -40,6 +41,8 @@ func WithTenants(ctx context.Context, tenants []string) context.Context {
 	case 1:
 		return storage.WithTenant(ctx, tenants[0])
 	}
+	// What does not know of several finds a tenant that cannot be, and not the default one.
+	ctx = storage.WithTenant(ctx, strings.Join(tenants, "|"))
 	return context.WithValue(ctx, tenantsKey{}, tenants)
 }
 

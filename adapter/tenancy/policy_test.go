@@ -7,9 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
 	"github.com/promkeep/promkeep/adapter/tenancy"
+	"github.com/promkeep/promkeep/storage"
+	"github.com/promkeep/promkeep/storage/pgtest"
 )
 
 // TestNames: Mimir's rules for the names of tenants.
@@ -106,4 +109,30 @@ func TestSingle(t *testing.T) {
 		require.Equal(t, code, w.Code, header)
 		require.Equal(t, code == http.StatusNoContent, reached, header)
 	}
+}
+
+// TestSeveralAreNotTheDefault: what reads for the one tenant of a context reads nothing for several, and what deletes is of one.
+func TestSeveralAreNotTheDefault(t *testing.T) {
+	p := &tenancy.Policy{Header: tenancy.DefaultHeader}
+	passed := 0
+	h := p.Middleware(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed++ }))
+	for header, code := range map[string]int{"a": 200, "a|b": 400, "a|a": 400, "": 401} {
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/admin/tsdb/delete_series?match[]=up", nil)
+		r.Header.Set(tenancy.DefaultHeader, header)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Equal(t, code, w.Code, "%q: %s", header, w.Body)
+	}
+	require.Equal(t, 1, passed)
+
+	db, err := storage.Open(t.Context(), storage.Config{URI: pgtest.New(t).URI, NoMaintenance: true})
+	require.NoError(t, err)
+	defer db.Close()
+	write(t, db, storage.DefaultTenant, []labels.Labels{labels.FromStrings("__name__", "m")}, "")
+	all := []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")}
+	require.NotEmpty(t, dump(t, db, t.Context(), nil, all))
+	several := tenancy.WithTenants(t.Context(), []string{"a", "b"})
+	require.Empty(t, dump(t, db, several, nil, all))
+	require.NoError(t, db.Delete(several, base, base+3600_000, all))
+	require.NotEmpty(t, dump(t, db, t.Context(), nil, all), "deleted from the default tenant")
 }

@@ -138,9 +138,9 @@ func bytesOf(hs []series.Histogram) (n int64) {
 
 func histogramBytes(x series.Histogram) int64 {
 	if x.H != nil {
-		return 200 + 8*int64(len(x.H.PositiveSpans)+len(x.H.NegativeSpans)+len(x.H.PositiveBuckets)+len(x.H.NegativeBuckets))
+		return 200 + 8*int64(len(x.H.PositiveSpans)+len(x.H.NegativeSpans)+len(x.H.PositiveBuckets)+len(x.H.NegativeBuckets)+len(x.H.CustomValues))
 	}
-	return 200 + 8*int64(len(x.FH.PositiveSpans)+len(x.FH.NegativeSpans)+len(x.FH.PositiveBuckets)+len(x.FH.NegativeBuckets))
+	return 200 + 8*int64(len(x.FH.PositiveSpans)+len(x.FH.NegativeSpans)+len(x.FH.PositiveBuckets)+len(x.FH.NegativeBuckets)+len(x.FH.CustomValues))
 }
 
 // AddRow keeps a row that is in the database already.
