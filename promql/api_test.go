@@ -106,6 +106,57 @@ func TestAPI(t *testing.T) {
 		require.Equal(t, []string{"results truncated due to limit"}, a.Warnings)
 		require.Equal(t, 2, strings.Count(string(a.Data), `"__name__"`))
 	})
+	t.Run("limit of series and labels", func(t *testing.T) {
+		for path, first := range map[string]string{
+			"/api/v1/series?match[]=up&limit=1": `{"__name__":"up","cluster":"a","instance":"one:9090","job":"prometheus"}`,
+			"/api/v1/labels?limit=1":            `"__name__"`,
+			"/api/v1/labels?match[]=up&limit=1": `"__name__"`,
+			"/api/v1/label/job/values?limit=1":  `"node"`,
+		} {
+			a := s.get(t, path)
+			require.Equal(t, 200, a.code, a.body)
+			require.JSONEq(t, "["+first+"]", string(a.Data), path)
+			require.Equal(t, []string{"results truncated due to limit"}, a.Warnings, path)
+			a = s.get(t, strings.ReplaceAll(path, "limit=1", "limit=100"))
+			require.Greater(t, len(a.Data), len(first)+2, path)
+			require.Empty(t, a.Warnings, path)
+		}
+	})
+	t.Run("every path, with each of its methods", func(t *testing.T) {
+		params := url.Values{"query": {"up"}, "match[]": {"up"}, "time": {now}, "start": {unix(s.at(0))}, "end": {now}, "step": {"60"}}
+		paths := map[string]string{"/metadata": "GET", "/status/config": "GET", "/federate": "GET"}
+		for _, route := range upstreamRoutes {
+			paths[route.path] = route.methods
+		}
+		for _, path := range []string{"/query", "/query_range", "/query_exemplars", "/format_query", "/parse_query", "/series", "/labels"} {
+			require.Equal(t, "GET POST", paths[path])
+		}
+		for _, path := range []string{"/label/{name}/values", "/status/buildinfo", "/status/runtimeinfo", "/status/flags", "/targets", "/rules", "/alerts", "/alertmanagers"} {
+			require.Equal(t, "GET", paths[path])
+		}
+		for path, methods := range paths {
+			target := apiPrefix + strings.ReplaceAll(path, "{name}", "job")
+			if path == "/federate" {
+				target = path
+			}
+			for method := range strings.FieldsSeq(methods) {
+				head, body := method+" "+target+" HTTP/1.1\nAccept-Encoding: gzip"+form, params.Encode()
+				if method == "GET" {
+					head, body = method+" "+target+"?"+body+" HTTP/1.1\nAccept-Encoding: gzip", ""
+				}
+				a := s.raw(t, head, body)
+				require.Equal(t, 200, a.code, "%s %s: %s", method, path, a.body)
+				require.Equal(t, "gzip", a.header.Get("Content-Encoding"), "%s %s", method, path)
+				if path != "/federate" {
+					require.Equal(t, "success", a.Status, path)
+					require.NotEqual(t, "null", string(a.Data), path)
+				}
+			}
+		}
+		for _, target := range []string{"/api/v1/label/job/values", "/api/v1/status/flags", "/api/v1/metadata"} {
+			require.Equal(t, 405, s.raw(t, "POST "+target+" HTTP/1.1"+form, "a=b").code, target)
+		}
+	})
 	t.Run("CORS", func(t *testing.T) {
 		for origin, want := range map[string]string{"https://one.example": "https://one.example", "https://three.example": ""} {
 			for _, path := range []string{"/api/v1/query?query=1", "/api/v1/metadata"} {

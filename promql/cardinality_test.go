@@ -2,6 +2,7 @@ package promql
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -39,4 +40,27 @@ func TestCardinalityOfTheStorage(t *testing.T) {
 		"labelValueCountByLabelName":[{"name":"i","value":3}],
 		"memoryInBytesByLabelName":[{"name":"__name__","value":36}],
 		"seriesCountByLabelValuePair":[{"name":"__name__=x","value":3}]}`, string(got.Data))
+
+	// Without a limit it is the top ten, the largest first.
+	a := (&tenantStorage{store: db}).AppenderV2(context.Background())
+	for metric := range 14 {
+		for i := range 10 + metric {
+			l := labels.FromStrings("__name__", fmt.Sprintf("m%02d", metric), "i", fmt.Sprint(i))
+			_, err := a.Append(0, l, 0, 2000, 1, nil, nil, storage.AppendV2Options{})
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, a.Commit())
+	var top struct {
+		SeriesCountByMetricName []struct {
+			Name  string
+			Value int
+		}
+	}
+	require.NoError(t, unmarshal(s.get(t, "/api/v1/status/tsdb").Data, &top))
+	require.Len(t, top.SeriesCountByMetricName, 10)
+	for i, x := range top.SeriesCountByMetricName {
+		require.Equal(t, fmt.Sprintf("m%02d", 13-i), x.Name)
+		require.Equal(t, 23-i, x.Value)
+	}
 }

@@ -46,11 +46,12 @@ func TestPromtool(t *testing.T) {
 	require.Equal(t, "node\nprometheus\n", run("query", "labels", s.URL, "job"))
 }
 
-// TestRealPrometheusReadsThrough asks a Prometheus that has nothing but remote_read to promkeep.
+// TestRealPrometheusReadsThrough asks a Prometheus that has nothing but remote_read to promkeep: the distribution's, and one of the
+// engine's release, which must give every bit.
 func TestRealPrometheusReadsThrough(t *testing.T) {
 	s := serve(t)
-	addr := startPrometheus(t, fmt.Sprintf("remote_read:\n- url: %s/api/v1/read\n  read_recent: true\n", s.URL))
-	ask := func(base, query string) answer {
+	config := fmt.Sprintf("remote_read:\n- url: %s/api/v1/read\n  read_recent: true\n", s.URL)
+	ask := func(t *testing.T, base, query string) answer {
 		t.Helper()
 		resp, err := http.Get(base + "/api/v1/query_range?" + url.Values{
 			"query": {query}, "start": {unix(s.at(20))}, "end": {unix(s.at(samples - 1))}, "step": {"60"},
@@ -58,21 +59,29 @@ func TestRealPrometheusReadsThrough(t *testing.T) {
 		require.NoError(t, err)
 		return read(t, resp)
 	}
-	for _, query := range []string{
-		"up",
-		"sum by (cluster) (up)",
-		"round(rate(requests_total[5m]), 1e-9)", // The old engine adds up in another order.
-		`requests_total{cluster=~"a|c"} offset 3m`,
-		`up{job!="node"} * on (cluster) group_left (code) requests_total`,
-		"max_over_time(sum(requests_total)[10m:1m])",
-		"absent(nothing)",
-	} {
-		there, here := ask(addr, query), ask(s.URL, query)
-		require.Equal(t, 200, there.code, there.body)
-		require.Empty(t, there.Warnings)
-		require.Equal(t, string(here.Data), string(there.Data), query)
-		require.Greater(t, len(here.Data), 100, query)
+	compare := func(t *testing.T, addr string, queries ...string) {
+		for _, query := range append(queries,
+			"up",
+			"sum by (cluster) (up)",
+			`requests_total{cluster=~"a|c"} offset 3m`,
+			`up{job!="node"} * on (cluster) group_left (code) requests_total`,
+			"max_over_time(sum(requests_total)[10m:1m])",
+			"absent(nothing)",
+		) {
+			there, here := ask(t, addr, query), ask(t, s.URL, query)
+			require.Equal(t, 200, there.code, there.body)
+			require.Empty(t, there.Warnings)
+			require.Equal(t, string(here.Data), string(there.Data), query)
+			require.Greater(t, len(here.Data), 100, query)
+		}
 	}
+	t.Run("the distribution's", func(t *testing.T) {
+		compare(t, startPrometheus(t, config), "round(rate(requests_total[5m]), 1e-9)") // The old engine adds up in another order.
+	})
+	t.Run("the engine's release", func(t *testing.T) {
+		compare(t, startProgram(t, peerProgram(t), config), "rate(requests_total[5m])", "sum(rate(requests_total[7m]))",
+			"avg_over_time(requests_total[3m])", "stddev by (cluster) (requests_total)", "deriv(requests_total[10m])")
+	})
 }
 
 // startPrometheus runs Debian's Prometheus with the configuration until the test ends, and returns its address once it is
