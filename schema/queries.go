@@ -48,6 +48,8 @@ var (
 	EraseChunk string
 	//go:embed queries/erase_part.sql
 	ErasePart string
+	//go:embed queries/erased_day_forget.sql
+	ErasedDayForget string
 	//go:embed queries/erased_day_put.sql
 	ErasedDayPut string
 	//go:embed queries/erased_day_reset.sql

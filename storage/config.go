@@ -17,14 +17,15 @@ type Config struct {
 	URI         string // of the database, as pgx takes it
 	TimescaleDB schema.TimescaleDBMode
 
-	Retention     time.Duration // samples older than this are dropped in whole days; 90 d
-	RetentionSize int64         // bytes on disk above which the oldest days are dropped; 0 is no bound
-	FlushInterval time.Duration // how long samples wait in the log; 10 min
-	CacheWindow   time.Duration // how much of the past is kept in memory; 2 h
-	CacheBytes    int64         // bound of the packed rows kept in memory; 1 GiB
-	HeadBytes     int64         // bound of unflushed samples in memory, above which writes are refused; 2 GiB
-	QueueBytes    int           // bound of what waits for a commit; 64 MiB
-	MaxConns      int32         // connections to the database beside the log's; 10
+	Retention      time.Duration   // samples older than this are dropped in whole days; 90 d
+	RetentionRules []RetentionRule // exceptions from Retention: the first that matches a series counts
+	RetentionSize  int64           // bytes on disk above which the oldest days are dropped; 0 is no bound
+	FlushInterval  time.Duration   // how long samples wait in the log; 10 min
+	CacheWindow    time.Duration   // how much of the past is kept in memory; 2 h
+	CacheBytes     int64           // bound of the packed rows kept in memory; 1 GiB
+	HeadBytes      int64           // bound of unflushed samples in memory, above which writes are refused; 2 GiB
+	QueueBytes     int             // bound of what waits for a commit; 64 MiB
+	MaxConns       int32           // connections to the database beside the log's; 10
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

@@ -23,6 +23,7 @@ import (
 // DB is promkeep's store. Safe for concurrent use.
 type DB struct {
 	cfg       Config
+	retention retention
 	pool      *pgxpool.Pool // for writing, and all work in the background
 	reads     *pgxpool.Pool // for queries
 	status    schema.Status
@@ -40,6 +41,7 @@ type DB struct {
 
 	erased      atomic.Pointer[erasures]
 	tombstones  atomic.Int64 // how many the database holds
+	retiring    atomic.Int64 // days whose rows hold what is past a rule's retention, as far as known
 	staleErased bool         // the database may know of other tombstones than erased; guarded by flushMu
 
 	queryBytes atomic.Int64 // held by queries
@@ -72,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, head: head.New(), streamDays: seriesDays, flushNow: make(chan struct{}, 1)}
+	db := &DB{cfg: cfg, retention: newRetention(cfg), head: head.New(), streamDays: seriesDays, flushNow: make(chan struct{}, 1)}
 	if db.status, err = prepare(ctx, pc, cfg.TimescaleDB, cfg.Logger); err != nil {
 		return nil, err
 	}
@@ -103,7 +105,11 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 		return nil, err
 	}
 	db.staleErased = true
-	if err := db.reloadErased(ctx); err != nil {
+	err = db.reloadErased(ctx)
+	if err == nil {
+		err = db.publishRetention(ctx)
+	}
+	if err != nil {
 		db.log.Close()
 		return nil, err
 	}
@@ -311,15 +317,9 @@ func (db *DB) Status() schema.Status { return db.status }
 // maxAhead is how far the clock may be ahead of the youngest sample before it is doubted.
 const maxAhead = 24 * time.Hour
 
-// MinTime is the retention limit in ms: older samples are not taken, and days before it are dropped. A clock that jumps
-// ahead must not cost the history, so it counts only up to a day after the youngest sample.
-func (db *DB) MinTime() int64 {
-	now := db.cfg.Now().UnixMilli()
-	if youngest := db.youngest.Load(); youngest > 0 {
-		now = min(now, youngest+maxAhead.Milliseconds())
-	}
-	return now - db.cfg.Retention.Milliseconds()
-}
+// MinTime is the retention limit in ms: older samples are not taken, and days before it are dropped. Where series are kept for different
+// times it is that of the longest.
+func (db *DB) MinTime() int64 { return db.present() - db.retention.longest.Milliseconds() }
 
 // seen notes a sample's time, in ms. It is called from one goroutine.
 func (db *DB) seen(t int64) {

@@ -97,18 +97,7 @@ func (w *world) check(stage string, flushed bool) {
 		if !flushed {
 			continue
 		}
-		rows, err := w.pg.Pool(w.t).Query(context.Background(), `SELECT labels ->> 'i', labels ->> 'job', (extract(epoch FROM time) * 1000)::int8, value
-			FROM promkeep.samples($1) ORDER BY series_id, time`, name)
-		require.NoError(w.t, err)
-		inSQL := map[string][]sample{}
-		for rows.Next() {
-			var i, job string
-			var s sample
-			require.NoError(w.t, rows.Scan(&i, &job, &s.t, &s.v))
-			l := labels.FromStrings("__name__", name, "i", i, "job", job).String()
-			inSQL[l] = append(inSQL[l], s)
-		}
-		require.NoError(w.t, rows.Err())
+		inSQL := inSQLAs(w.t, w.pg, DefaultTenant, name)
 		requireSame(w.t, want, inSQL, stage+": "+name+" in SQL")
 	}
 }

@@ -92,6 +92,9 @@ func (db *DB) Maintain(ctx context.Context) error {
 		db.cfg.Logger.Info("dropped days past the retention", "days", dropped)
 		db.metrics.daysDropped.Add(float64(dropped))
 	}
+	if err := db.retireRows(ctx); err != nil {
+		return err
+	}
 	if err := db.retainSize(ctx, now); err != nil {
 		return err
 	}

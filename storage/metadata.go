@@ -195,7 +195,7 @@ func (w *metadataWriter) run() {
 
 func (w *metadataWriter) write(ctx context.Context, round map[announcement]uint64) error {
 	if day := int32(w.db.cfg.Now().Unix() / 86400); day != w.expired {
-		oldest := day - int32(w.db.cfg.Retention/(24*time.Hour)) - 1
+		oldest := day - int32(w.db.retention.longest/(24*time.Hour)) - 1
 		if _, err := w.db.pool.Exec(ctx, schema.MetadataExpire, oldest, maxMetadataPerFamily); err != nil {
 			return err
 		}

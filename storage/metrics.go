@@ -81,6 +81,7 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 	m.eraseFailures = counter("promkeep_erase_failures_total", "Attempts to take samples out of packed rows that failed and will be repeated.")
 	m.all = append(m.all, m.lastFlush, m.mergeRows)
 
+	gauge("promkeep_retention_pending_days", "Days whose packed rows still hold samples that a retention rule lets go of, though they are in no answer.", func() float64 { return float64(db.retiring.Load()) })
 	gauge("promkeep_erase_pending_tombstones", "Series, or whole metrics, of deletions whose samples are still in packed rows, though no longer in answers.", func() float64 { return float64(db.tombstones.Load()) })
 	gauge("promkeep_query_held_bytes", "Packed rows, decoded samples and labels of series that queries hold in memory.", func() float64 { return float64(db.queryBytes.Load()) })
 	gauge("promkeep_storage_size_bytes", "What all of promkeep's relations take on disk, as last measured.", func() float64 { return float64(db.size.Load()) })

@@ -130,7 +130,7 @@ func (q *querier) find(ctx context.Context, mint, maxt int64, sorted bool, hints
 	}
 	if hints != nil && hints.Func == "series" {
 		// The samples are not wanted, but a series without any in the range must not appear.
-		found = slices.DeleteFunc(found, func(s *selected) bool { return !s.hasSample(mint, maxt) })
+		found = slices.DeleteFunc(found, func(s *selected) bool { return !s.hasSample(s.mint, maxt) })
 	}
 	if sorted || (hints != nil && hints.Limit > 0) {
 		slices.SortFunc(found, func(a, b *selected) int { return labels.Compare(a.labels, b.labels) })
@@ -147,11 +147,22 @@ type selected struct {
 	id         uint64
 	labels     labels.Labels
 	mint, maxt int64
+	from       int64 // samples before do not count, even to tell what comes after from a reset
 	cover      int64 // rows of the view count from here on, rows of the database up to here
 	view       head.View
 	rows       []chunks.Row
 	erased     []chunks.Span
 	share      *share
+}
+
+// selectSeries returns a series, with nothing of it yet. Of [mint, maxt] it wants what its retention has left.
+func (db *DB) selectSeries(ctx context.Context, id uint64, l labels.Labels, mint, maxt int64) *selected {
+	s := &selected{db: db, id: id, labels: l, mint: mint, maxt: maxt, from: math.MinInt64, share: shareOf(ctx)}
+	if !db.keepsAll(mint) {
+		s.from = db.keptFrom(tenantOf(ctx), l)
+		s.mint = max(mint, s.from)
+	}
+	return s
 }
 
 // collect finds the series and what there is of them, all before or all after any deletion.
@@ -190,8 +201,10 @@ func (db *DB) collectOnce(ctx context.Context, mint, maxt int64, ms []*labels.Ma
 	}
 	out, share := make([]*selected, 0, len(inHead)), shareOf(ctx)
 	for _, s := range inHead {
-		out = append(out, &selected{db: db, id: s.ID, labels: s.Labels, mint: mint, maxt: maxt, view: s.View(mint, maxt), share: share})
-		if err := share.series(&out[len(out)-1].view, 0); err != nil {
+		sel := db.selectSeries(ctx, s.ID, s.Labels, mint, maxt)
+		sel.view = s.View(sel.mint, maxt)
+		out = append(out, sel)
+		if err := share.series(&sel.view, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -224,7 +237,8 @@ func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, co
 	}
 	err := db.catalogue.Select(ctx, tenant, mint, upto, func(c catalogue.Series) error {
 		if byID[c.ID] == nil {
-			s := &selected{db: db, id: c.ID, labels: c.Labels, mint: mint, maxt: maxt, cover: cover, share: share}
+			s := db.selectSeries(ctx, c.ID, c.Labels, mint, maxt)
+			s.cover = cover
 			byID[c.ID] = s
 			out = append(out, s)
 			ids = append(ids, c.ID)
@@ -262,7 +276,7 @@ func (s *selected) load(set *series.Set) error {
 	mint := s.mint
 	if s.hasHistograms() {
 		// Whether a counter was reset shows only against the sample before, so that one is wanted too.
-		mint = math.MinInt64
+		mint = s.from
 	}
 	for _, r := range s.rows {
 		rows = chunks.AppendWithout(rows, chunks.Clipped{Row: r, Mint: mint, Maxt: min(s.maxt, s.cover-1)}, s.erased)

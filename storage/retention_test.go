@@ -1,12 +1,16 @@
 package storage
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
 	"github.com/promkeep/promkeep/storage/pgtest"
@@ -101,4 +105,166 @@ func TestRetentionBySize(t *testing.T) {
 		settle(t, db, pg)
 		require.Empty(t, kept())
 	}, pgtest.AllEditions)
+}
+
+// TestRetentionRules keeps series for different times: what is past its own is in no answer from one moment to the next, in SQL too, and
+// leaves the rows of days that others still need.
+func TestRetentionRules(t *testing.T) {
+	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
+		ctx := context.Background()
+		const days = 40
+		c := &clock{day.AddDate(0, 0, days).Add(-time.Hour)}
+		cfg := testConfig(t, pg, c)
+		cfg.Retention = 20 * 24 * time.Hour
+		match := func(name, expr string) []*labels.Matcher {
+			return []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, name, expr)}
+		}
+		cfg.RetentionRules = []RetentionRule{
+			{Matchers: match("__name__", "debug_.*"), Keep: 3 * 24 * time.Hour},
+			{Matchers: match("i", "[12]"), Keep: 35 * 24 * time.Hour},
+			{Tenant: "a", Keep: 36 * time.Hour},
+		}
+		db := open(t, cfg)
+		kept := map[string]map[string]time.Duration{
+			"": {
+				lset("debug_x", 1).String(): 3 * 24 * time.Hour,
+				lset("m", 1).String():       35 * 24 * time.Hour,
+				lset("m", 2).String():       35 * 24 * time.Hour,
+				lset("m", 3).String():       20 * 24 * time.Hour,
+			},
+			"a": {
+				lset("debug_x", 1).String(): 3 * 24 * time.Hour,
+				lset("m", 1).String():       35 * 24 * time.Hour,
+				lset("m", 3).String():       36 * time.Hour,
+			},
+		}
+		times := func() (out []time.Time) {
+			for d := range days {
+				for _, h := range []int{1, 9, 17} {
+					if at := day.AddDate(0, 0, d).Add(time.Duration(h) * time.Hour); !at.After(c.now) {
+						out = append(out, at)
+					}
+				}
+			}
+			return out
+		}
+		written := times()
+		for tenant, series := range kept {
+			for name := range series {
+				l, err := parseLabels(name)
+				require.NoError(t, err)
+				var all []sample
+				for i, at := range written {
+					all = append(all, sample{at.UnixMilli(), float64(i)})
+				}
+				require.NoError(t, tryWrite(db, tenant, l, all...))
+			}
+		}
+		check := func(stage string, inSQL bool) {
+			t.Helper()
+			for tenant, series := range kept {
+				for _, name := range []string{"debug_x", "m"} {
+					want := map[string][]sample{}
+					for l, keep := range series {
+						if parsed, err := parseLabels(l); err != nil || parsed.Get("__name__") != name {
+							continue
+						}
+						for i, at := range written {
+							if c.now.Sub(at) <= keep {
+								want[l] = append(want[l], sample{at.UnixMilli(), float64(i)})
+							}
+						}
+					}
+					got := readAs(t, WithTenant(ctx, tenant), db, 0, math.MaxInt64, eq("__name__", name))
+					maps.DeleteFunc(got, func(_ string, s []sample) bool { return len(s) == 0 })
+					requireSame(t, want, got, stage+": "+tenant+" "+name)
+					if inSQL {
+						requireSame(t, want, inSQLAs(t, pg, cmp.Or(tenant, DefaultTenant), name), stage+": "+tenant+" "+name+" in SQL")
+					}
+				}
+			}
+		}
+		check("head", false)
+		require.NoError(t, db.Flush(ctx))
+		require.NoError(t, db.Maintain(ctx)) // tells SQL what time it is
+		check("flushed", true)
+		settle(t, db, pg)
+		check("merged", true)
+		c.now = c.now.Add(4 * time.Hour)
+		settle(t, db, pg)
+		check("the last day merged", true)
+
+		// Of days that are past a rule's time as a whole, and the three hours in which late samples are gathered, no row holds any more of it.
+		stored := func() (n int) {
+			require.NoError(t, pg.Pool(t).QueryRow(ctx, "SELECT coalesce(sum(n), 0) FROM _promkeep.chunk").Scan(&n))
+			return n
+		}
+		should := func() (n int) {
+			for _, series := range kept {
+				for _, keep := range series {
+					for _, at := range written {
+						if end := at.Truncate(24 * time.Hour).Add(24 * time.Hour); c.now.Sub(end) < keep {
+							n++
+						}
+					}
+				}
+			}
+			return n
+		}
+		require.Equal(t, should(), stored())
+		require.Zero(t, db.retiring.Load())
+		before := stored()
+		c.now = c.now.AddDate(0, 0, 1)
+		write(t, db, lset("alive", 1), sample{c.now.UnixMilli(), 1}) // no clock is believed that is far ahead of all samples
+		check("a day later", false)
+		require.NoError(t, db.Maintain(ctx))
+		check("a day later", true)
+		require.Equal(t, should(), stored())
+		require.Less(t, stored(), before)
+
+		// A late sample of a day that was rewritten, past its time and not: the one is not answered, and leaves the day again.
+		late := day.AddDate(0, 0, days-10).Add(5 * time.Hour)
+		for _, l := range []labels.Labels{lset("debug_x", 1), lset("n", 3)} {
+			require.NoError(t, tryWrite(db, "", l, sample{late.UnixMilli(), -1}))
+		}
+		require.Empty(t, read(t, db, late.UnixMilli(), late.UnixMilli(), eq("__name__", "debug_x")))
+		require.Len(t, read(t, db, late.UnixMilli(), late.UnixMilli(), eq("__name__", "n")), 1)
+		require.NoError(t, db.Flush(ctx))
+		c.now = c.now.Add(2 * time.Hour)
+		settle(t, db, pg)
+		require.Equal(t, should()+1, stored())
+		require.Len(t, read(t, db, late.UnixMilli(), late.UnixMilli(), eq("__name__", "n")), 1)
+
+		// Other rules count from the start on.
+		require.NoError(t, db.Close())
+		cfg.RetentionRules[1].Keep = 24 * time.Hour
+		db = open(t, cfg)
+		for _, series := range kept {
+			for l, keep := range series {
+				if keep == 35*24*time.Hour {
+					series[l] = 24 * time.Hour
+				}
+			}
+		}
+		check("other rules", true)
+		require.NoError(t, db.Maintain(ctx))
+		check("other rules, rewritten", true)
+	})
+}
+
+func inSQLAs(t *testing.T, pg *pgtest.DB, tenant, name string) map[string][]sample {
+	t.Helper()
+	rows, err := pg.Pool(t).Query(context.Background(), `SELECT labels ->> 'i', labels ->> 'job', (extract(epoch FROM time) * 1000)::int8, value
+		FROM promkeep.samples($1, tenant => $2) ORDER BY series_id, time`, name, tenant)
+	require.NoError(t, err)
+	out := map[string][]sample{}
+	for rows.Next() {
+		var i, job string
+		var s sample
+		require.NoError(t, rows.Scan(&i, &job, &s.t, &s.v))
+		l := labels.FromStrings("__name__", name, "i", i, "job", job).String()
+		out[l] = append(out[l], s)
+	}
+	require.NoError(t, rows.Err())
+	return out
 }

@@ -120,9 +120,9 @@ func (s *stream) read(some []listed) ([]*selected, error) {
 	byID := make(map[uint64]*selected, len(some))
 	ids := make([]uint64, 0, len(some))
 	for _, l := range some {
-		one := &selected{db: s.db, id: l.id, labels: l.labels, mint: s.mint, maxt: s.maxt, share: share}
+		one := s.db.selectSeries(s.ctx, l.id, l.labels, s.mint, s.maxt)
 		if inHead := s.db.head.ByID(l.id); inHead != nil {
-			one.view = inHead.View(s.mint, s.maxt)
+			one.view = inHead.View(one.mint, s.maxt)
 		}
 		out, byID[l.id], ids = append(out, one), one, append(ids, l.id)
 		if err := share.series(&one.view, 0); err != nil {

@@ -35,8 +35,7 @@ type serve struct {
 	db  database
 	web *web.FlagConfig
 
-	retention     model.Duration
-	retentionSize units.Base2Bytes
+	retention     retentionFlags
 	flushInterval model.Duration
 	cacheWindow   model.Duration
 	cacheSize     units.Base2Bytes
@@ -58,8 +57,7 @@ func newServe(a *kingpin.Application) *serve {
 	s.web = kingpinflag.AddFlags(cmd, ":9201")
 	s.db.register(cmd)
 	cmd.Flag("db.max-connections", "Connections to the database, beside the one that writes the log.").Default("10").Int32Var(&s.connections)
-	cmd.Flag("storage.retention.time", "How long samples are kept; whole days are dropped.").Default("90d").SetValue(&s.retention)
-	cmd.Flag("storage.retention.size", "How large all of promkeep's tables and indexes may get on disk; the oldest days are dropped first. 0 is no limit. Units are powers of two: B, KB, MB, GB, TB, PB, EB.").Default("0").BytesVar(&s.retentionSize)
+	s.retention.register(cmd)
 	cmd.Flag("storage.flush-interval", "How long samples stay in the log before they are packed into rows, and so how old what SQL sees may be.").Default("10m").SetValue(&s.flushInterval)
 	cmd.Flag("storage.head.cache-window", "How much of the past is kept in memory for queries.").Default("2h").SetValue(&s.cacheWindow)
 	cmd.Flag("storage.head.cache-size", "Bound of the packed rows kept in memory.").Default("1GiB").BytesVar(&s.cacheSize)
@@ -132,6 +130,10 @@ func (s *serve) run(ctx context.Context, logger *slog.Logger) error {
 // store runs database and storage until ctx ends, then stops requests with drain, then itself.
 func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, policy *tenancy.Policy, drain func()) error {
 	registry := front.registry
+	rules, err := s.retention.all()
+	if err != nil {
+		return err
+	}
 	uri, server, err := s.db.open(ctx, logger)
 	if err != nil {
 		return err
@@ -143,20 +145,21 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, po
 		defer stopPostgres(server, logger)
 	}
 	db, err := storage.Open(ctx, storage.Config{
-		URI:           uri.Value,
-		TimescaleDB:   s.db.mode(),
-		Retention:     time.Duration(s.retention),
-		RetentionSize: int64(s.retentionSize),
-		FlushInterval: time.Duration(s.flushInterval),
-		CacheWindow:   time.Duration(s.cacheWindow),
-		CacheBytes:    int64(s.cacheSize),
-		HeadBytes:     int64(s.headSize),
-		QueueBytes:    int(s.queueSize),
-		MaxConns:      s.connections,
-		Logger:        logger.With("component", "storage"),
-		Registerer:    registry,
-		Now:           s.debug.time,
-		NoMaintenance: s.debug.clock,
+		URI:            uri.Value,
+		TimescaleDB:    s.db.mode(),
+		Retention:      time.Duration(s.retention.time),
+		RetentionRules: rules,
+		RetentionSize:  int64(s.retention.size),
+		FlushInterval:  time.Duration(s.flushInterval),
+		CacheWindow:    time.Duration(s.cacheWindow),
+		CacheBytes:     int64(s.cacheSize),
+		HeadBytes:      int64(s.headSize),
+		QueueBytes:     int(s.queueSize),
+		MaxConns:       s.connections,
+		Logger:         logger.With("component", "storage"),
+		Registerer:     registry,
+		Now:            s.debug.time,
+		NoMaintenance:  s.debug.clock,
 	})
 	if err != nil {
 		return err
@@ -170,7 +173,7 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, po
 	if err != nil {
 		return err
 	}
-	query, err := s.query.handler(db, s.flags, s.retained(), logger, registry)
+	query, err := s.query.handler(db, s.flags, s.retention.String(), logger, registry)
 	if err != nil {
 		return err
 	}
@@ -185,14 +188,6 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, po
 	}
 	drain()
 	return err
-}
-
-// retained says in Prometheus' words how long samples are kept.
-func (s *serve) retained() string {
-	if s.retentionSize > 0 {
-		return s.retention.String() + " or " + s.retentionSize.String()
-	}
-	return s.retention.String()
 }
 
 func stopPostgres(server *postgres.Server, logger *slog.Logger) {

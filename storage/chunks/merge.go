@@ -43,8 +43,7 @@ func (s *steps) read(rows, bytes int) {
 // Merged says what a step of a merge did.
 type Merged struct {
 	Rows, RowsOut, Samples, Bytes int64
-	Done                          bool    // nothing is left to merge
-	Days                          []int64 // ms: day ranges that rows went to
+	Done                          bool // nothing is left to merge
 }
 
 // Merge does one step: it moves the next series of the oldest sealed part to where they belong, in one transaction, or
@@ -159,7 +158,10 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 			}
 			done = Merged{Rows: int64(len(in.rows)), RowsOut: w.Rows, Samples: w.Samples, Bytes: w.Bytes}
 			if level > 0 {
-				done.Days = days
+				// What the retention takes out of a day has to be looked for again.
+				if _, err := tx.Exec(ctx, schema.ErasedDayReset, days); err != nil {
+					return err
+				}
 			}
 		}
 		_, err := tx.Exec(ctx, schema.PartAdvance, part, in.upto)

@@ -1,0 +1,1 @@
+DELETE FROM _promkeep.erased_day WHERE day < $1
