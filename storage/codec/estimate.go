@@ -39,9 +39,9 @@ type planeSize struct {
 	kind                  int32 // what its kind takes
 }
 
-func (e *Encoder) planeSize(n int) planeSize {
+func newPlaneSize(version byte, n int) planeSize {
 	s := planeSize{groups: int32(n+7) / 8, perBit: 64 << 16 / int32(n), bits: int32(n), kind: 256}
-	if e.version == version2 {
+	if version == version2 {
 		s.coded, s.perBit, s.kind = true, 1024<<16/int32(n), 512
 	}
 	s.masks = (s.groups + 7) / 8
@@ -64,6 +64,27 @@ func (s planeSize) cost(ones int32) int32 {
 	return min(s.groups<<10, s.masks<<10+nonzero, s.masks2<<10+mask+nonzero)
 }
 
+// shortCost holds the costs of the planes of short rows, by their bits and how
+// many of these are set: a flush writes many such rows.
+var shortCost = func() (t [codedRow][codedRow]int32) {
+	for n := 1; n < codedRow; n++ {
+		size := newPlaneSize(version1, n)
+		for ones := range n + 1 {
+			t[n][ones] = size.cost(int32(ones))
+		}
+	}
+	return t
+}()
+
+// planeCost returns the cost in 1/1024 bytes of a plane of n bits, so many of
+// which are set.
+func (e *Encoder) planeCost(n, ones int) int32 {
+	if e.version == version1 {
+		return shortCost[n][ones]
+	}
+	return newPlaneSize(version2, n).cost(int32(ones))
+}
+
 // estimate returns about how many bytes n residuals take, and in how many
 // planes, given how many residuals have which length in bits. None is longer
 // than top.
@@ -71,7 +92,13 @@ func (e *Encoder) estimate(lens *[65]int32, top, n int) (cost, width int) {
 	if top == 0 {
 		return 0, 0
 	}
-	size := e.planeSize(n)
+	var size planeSize
+	var short *[codedRow]int32
+	if e.version == version1 {
+		short, size.kind = &shortCost[n], 256
+	} else {
+		size = newPlaneSize(version2, n)
+	}
 	// Costs are in 1/1024 bytes. From the highest plane down: all costs the
 	// planes passed, saved is the most that storing the bits of some of them
 	// as exceptions saves, down to width.
@@ -81,7 +108,11 @@ func (e *Encoder) estimate(lens *[65]int32, top, n int) (cost, width int) {
 		// The highest bit of a residual is set, half of the others are.
 		ones := max(1, lens[p+1]+above/2)
 		above += lens[p+1]
-		all += size.cost(ones) + size.kind
+		if short != nil {
+			all += short[min(ones, int32(n))] + size.kind
+		} else {
+			all += size.cost(ones) + size.kind
+		}
 		if above*8 > int32(n) {
 			continue
 		}

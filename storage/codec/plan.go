@@ -432,7 +432,7 @@ func (e *Encoder) offer(p plan, n int, best *plan) {
 		// One plane of presence, and the rest as if there were no zeros.
 		m := n - zeros
 		c, w := e.estimate(&lens, top, m)
-		if c += 2 + int(e.planeSize(n).cost(int32(min(m, zeros)))>>10); c < p.cost {
+		if c += 2 + int(e.planeCost(n, min(m, zeros))>>10); c < p.cost {
 			p.cost, p.width, p.sparse = c, w, true
 		}
 	}

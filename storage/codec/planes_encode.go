@@ -37,6 +37,9 @@ func (e *Encoder) appendPlanes(dst []byte, u []uint64, width int) []byte {
 			}
 		}
 	}
+	if e.version == version1 && groups <= 8 {
+		return e.appendWords(dst, width, groups)
+	}
 	if e.version == version1 {
 		kinds := len(dst)
 		for range (width + 3) / 4 {
@@ -67,6 +70,35 @@ func (e *Encoder) appendPlanes(dst []byte, u []uint64, width int) []byte {
 		var kind byte
 		dst, kind = e.appendPlane(dst, e.planes[raw+p][:groups], n)
 		dst[kinds+p/2] |= kind << (p % 2 * 4)
+	}
+	return dst
+}
+
+// appendWords appends planes of up to eight bytes in version 1.
+func (e *Encoder) appendWords(dst []byte, width, groups int) []byte {
+	const low, high = 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
+	kinds := len(dst)
+	for range (width + 3) / 4 {
+		dst = append(dst, 0)
+	}
+	keep := ^uint64(0) >> ((64 - 8*groups) & 63)
+	for p := range width {
+		plane := &e.planes[p]
+		w := binary.LittleEndian.Uint64(plane[:8]) & keep
+		some := (w&low + low | w) & high // the highest bits of bytes that are not zero
+		kind := byte(planeZero)
+		switch size := 1 + bits.OnesCount64(some); {
+		case size == 1:
+		case size >= groups:
+			kind = planeRaw
+			dst = binary.LittleEndian.AppendUint64(dst, w)
+			dst = dst[:len(dst)-8+groups]
+		default:
+			kind = planeMask
+			dst = append(dst, byte(some>>7*0x0102040810204080>>56))
+			dst = appendNonzero(dst, plane[:groups], dst[len(dst)-1:])
+		}
+		dst[kinds+p/4] |= kind << (p % 4 * 2)
 	}
 	return dst
 }
