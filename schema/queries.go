@@ -38,8 +38,12 @@ var (
 	Deletions string
 	//go:embed queries/ended_label_names.sql
 	EndedLabelNames string
+	//go:embed queries/ended_label_names_pairs.sql
+	EndedLabelNamesPairs string
 	//go:embed queries/ended_label_values.sql
 	EndedLabelValues string
+	//go:embed queries/ended_label_values_pairs.sql
+	EndedLabelValuesPairs string
 	//go:embed queries/ended_metrics.sql
 	EndedMetrics string
 	//go:embed queries/ended_metrics_pairs.sql

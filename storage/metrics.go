@@ -88,6 +88,17 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 	gauge("promkeep_retention_limit_bytes", "--storage.retention.size; 0 is no limit.", func() float64 { return float64(db.cfg.RetentionSize) })
 	gauge("promkeep_retention_limit_seconds", "--storage.retention.time.", func() float64 { return db.cfg.Retention.Seconds() })
 
+	remembered := func() (hits, misses uint64) {
+		if db.catalogue != nil {
+			hits, misses = db.catalogue.Remembered()
+		}
+		return hits, misses
+	}
+	m.all = append(m.all,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "promkeep_catalogue_search_hits_total", Help: "Searches of series of the past that were answered from memory."},
+			func() float64 { hits, _ := remembered(); return float64(hits) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "promkeep_catalogue_search_misses_total", Help: "Searches of series of the past that the database answered."},
+			func() float64 { _, misses := remembered(); return float64(misses) }))
 	gauge("promkeep_head_series", "Series in memory.", func() float64 { return float64(db.head.Len()) })
 	gauge("promkeep_head_unflushed_bytes", "About the memory of samples that wait for a flush.", func() float64 { return float64(db.head.UnflushedBytes()) })
 	gauge("promkeep_head_cached_bytes", "Packed rows kept in memory.", func() float64 { return float64(db.head.CachedBytes()) })

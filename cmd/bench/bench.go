@@ -21,11 +21,12 @@ type Bench struct {
 func New(a *kingpin.Application) *Bench {
 	b := &Bench{commands: map[string]func(context.Context, *slog.Logger) error{}}
 	cmd := a.Command("bench", "Measure remote-write endpoints, and promkeep beside other stores.")
-	w, i, s, q := &write{}, &ingest{}, &storageBench{}, &queryBench{}
+	w, i, s, q, c := &write{}, &ingest{}, &storageBench{}, &queryBench{}, &catalogueBench{}
 	b.commands[w.register(cmd)] = w.run
 	b.commands[i.register(cmd)] = i.run
 	b.commands[s.register(cmd)] = s.run
 	b.commands[q.register(cmd)] = q.run
+	b.commands[c.register(cmd)] = c.run
 	return b
 }
 

@@ -200,3 +200,17 @@ func (c *Catalogue) follow(ctx context.Context) (state, error) {
 	c.results.advance(now.version)
 	return now, nil
 }
+
+// Remembered counts the searches that were answered from memory, and those that were not.
+func (c *Catalogue) Remembered() (hits, misses uint64) {
+	c.results.mu.Lock()
+	defer c.results.mu.Unlock()
+	return c.results.hits, c.results.misses
+}
+
+// RememberedBytes is about the memory that results of searches take.
+func (c *Catalogue) RememberedBytes() int64 {
+	c.results.mu.Lock()
+	defer c.results.mu.Unlock()
+	return c.results.bytes
+}

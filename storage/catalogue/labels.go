@@ -32,7 +32,7 @@ func (c *Catalogue) LabelValues(ctx context.Context, since Moment, r Range, name
 			names, err := c.metricNames(ctx, f, r.limit())
 			return slices.DeleteFunc(names, func(name string) bool { return name == "" }), err
 		}
-		return c.texts(ctx, schema.EndedLabelValues, f, name, r.limit())
+		return c.texts(ctx, f, schema.EndedLabelValues, schema.EndedLabelValuesPairs, name, r.limit())
 	})
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (c *Catalogue) LabelValues(ctx context.Context, since Moment, r Range, name
 // LabelNames returns the distinct label names of the series of the tenant that match and have ended, as LabelValues does.
 func (c *Catalogue) LabelNames(ctx context.Context, since Moment, r Range, ms ...*labels.Matcher) ([]string, error) {
 	names, err := c.strings(ctx, "names", r, ms, func(f filter) ([]string, error) {
-		names, err := c.texts(ctx, schema.EndedLabelNames, f, r.limit())
+		names, err := c.texts(ctx, f, schema.EndedLabelNames, schema.EndedLabelNamesPairs, r.limit())
 		if err != nil {
 			return nil, err
 		}
@@ -107,11 +107,7 @@ func (c *Catalogue) withRecent(ctx context.Context, since Moment, r Range, ms []
 
 // metricNames returns the names of metrics that have a series which passes.
 func (c *Catalogue) metricNames(ctx context.Context, f filter, limit *int) ([]string, error) {
-	query := schema.EndedMetrics
-	if f.narrow {
-		query = schema.EndedMetricsPairs
-	}
-	return c.texts(ctx, query, f, limit)
+	return c.texts(ctx, f, schema.EndedMetrics, schema.EndedMetricsPairs, limit)
 }
 
 // limit is what LIMIT takes: NULL for none.
@@ -122,7 +118,12 @@ func (r Range) limit() *int {
 	return &r.Limit
 }
 
-func (c *Catalogue) texts(ctx context.Context, query string, f filter, more ...any) ([]string, error) {
+// texts asks the query wide, or narrow if label pairs narrow the search.
+func (c *Catalogue) texts(ctx context.Context, f filter, wide, narrow string, more ...any) ([]string, error) {
+	query := wide
+	if f.narrow {
+		query = narrow
+	}
 	rows, err := c.reads.Query(ctx, query, slices.Concat(f.args, more)...)
 	if err != nil {
 		return nil, err

@@ -8,7 +8,7 @@ import (
 )
 
 // maxRecent bounds how many series are listed that ended or came back while results are remembered.
-const maxRecent = 20_000
+const maxRecent = 5_000
 
 // recent lists series that are, were or will be marked as ended, because a search of ended series may have been, or be, just too early
 // or too late to find them, and those in memory may be looked at too late or too early. Safe for concurrent use.
@@ -51,13 +51,13 @@ func (c *Catalogue) told(ids []uint64) {
 	r := &c.recent
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c.boundRecent()
 	for _, id := range ids {
 		if s, ok := r.leaving[id]; ok {
 			delete(r.leaving, id)
 			r.left = append(r.left, s)
 		}
 	}
+	c.boundRecent()
 }
 
 // back lists those of the series that had ended, before the caller puts them into memory.
@@ -65,7 +65,7 @@ func (c *Catalogue) back(series []*Series) {
 	r := &c.recent
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c.boundRecent()
+	c.boundRecent() // not afterwards: what comes back now is not in memory yet
 	for _, s := range series {
 		if s.Ended != Unknown {
 			r.left = append(r.left, *s)

@@ -1,0 +1,14 @@
+-- The same as ended_label_values.sql, where label pairs narrow the search.
+WITH v AS MATERIALIZED (SELECT id, value FROM _promkeep.label WHERE name = $9)
+SELECT DISTINCT v.value FROM _promkeep.label_set l
+CROSS JOIN LATERAL unnest(l.labels) AS p (id)
+JOIN v ON v.id = p.id
+WHERE ($7::int4[] IS NULL OR l.labels @> $7) AND ($8::int4[] IS NULL OR l.labels && $8)
+  AND ($4 = 0 AND $6::int4[] = '{}' OR (
+    SELECT count(*) FILTER (WHERE p.id = ANY($5::int4[])) = $4 AND count(*) FILTER (WHERE p.id = ANY($6::int4[])) = 0
+    FROM unnest(l.labels) AS p (id)))
+  AND EXISTS (
+    SELECT FROM _promkeep.series s
+    WHERE (s.id & 137438953471) = l.id AND s.id >> 37 = ANY($1::int8[]) AND s.started <= $2 AND s.ended >= $3
+    OFFSET 0) -- so that it is looked up for each label set, which are few
+ORDER BY v.value LIMIT $10
