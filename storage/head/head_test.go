@@ -192,3 +192,56 @@ func TestGuesses(t *testing.T) {
 	require.EqualValues(t, 9, known(9, third).ID())
 	require.EqualValues(t, 9, guess(third).ID)
 }
+
+// TestSeriesWithOneHash: labels of which the hashes are the same are told apart, in any order of coming and going.
+func TestSeriesWithOneHash(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 9))
+	table := byLabels{first: map[uint64]*Series{}}
+	model := map[uint64]*Series{}
+	for range 5000 {
+		id := uint64(r.IntN(12))
+		is := func(s *Series) bool { return s.ID == id }
+		hash := id % 3
+		require.True(t, model[id] == table.find(hash, is))
+		if s := model[id]; s != nil {
+			table.remove(hash, s)
+			delete(model, id)
+		} else {
+			model[id] = &Series{ID: id}
+			table.add(hash, model[id])
+		}
+	}
+	for id, s := range model {
+		table.remove(id%3, s)
+	}
+	require.Empty(t, table.first)
+	require.Empty(t, table.more)
+}
+
+func TestRefs(t *testing.T) {
+	var table refs
+	for i := range uint32(1000) {
+		table.add(i+1, &Series{ID: uint64(i + 1)})
+	}
+	for i := range uint32(1000) {
+		if i%5 > 0 {
+			table.remove(i + 1)
+		}
+	}
+	require.Equal(t, 200, table.n)
+	require.Nil(t, table.get(2))
+	require.Nil(t, table.get(1<<20))
+	require.EqualValues(t, 6, table.get(6).ID)
+	n := 0
+	table.all(func(s *Series) bool {
+		require.Same(t, s, table.get(uint32(s.ID)))
+		n++
+		return true
+	})
+	require.Equal(t, 200, n)
+	table.all(func(s *Series) bool {
+		table.remove(uint32(s.ID))
+		return true
+	})
+	require.Empty(t, table.pages, "what is gone takes no memory")
+}

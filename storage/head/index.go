@@ -22,8 +22,8 @@ type Tenant struct {
 	keys     spellings
 	aliases  map[*Series][]*Spelling // further spellings of a series
 	lastRef  uint32
-	byRef    map[uint32]*Series
-	byLabels map[uint64][]*Series // by Hash
+	byRef    refs
+	byLabels byLabels
 	postings *index.MemPostings
 }
 
@@ -43,8 +43,7 @@ func newTenant(id int32, h *Head) *Tenant {
 	return &Tenant{
 		ID: id, head: h,
 		aliases:  map[*Series][]*Spelling{},
-		byRef:    map[uint32]*Series{},
-		byLabels: map[uint64][]*Series{},
+		byLabels: byLabels{first: map[uint64]*Series{}},
 		postings: index.NewMemPostings(),
 	}
 }
@@ -113,12 +112,7 @@ func (t *Tenant) Find(key Key, lset labels.Labels) *Series {
 }
 
 func (t *Tenant) find(lset labels.Labels) *Series {
-	for _, s := range t.byLabels[Hash(lset)] {
-		if labels.Equal(s.Labels, lset) {
-			return s
-		}
-	}
-	return nil
+	return t.byLabels.find(Hash(lset), func(s *Series) bool { return labels.Equal(s.Labels, lset) })
 }
 
 func (t *Tenant) alias(key Key, s *Series) {
@@ -174,9 +168,8 @@ func (t *Tenant) Add(key Key, id uint64, lset labels.Labels, started int32) *Ser
 	t.head.register(s)
 	t.lastRef++
 	s.ref = t.lastRef
-	t.byRef[s.ref] = s
-	h := Hash(lset)
-	t.byLabels[h] = append(t.byLabels[h], s)
+	t.byRef.add(s.ref, s)
+	t.byLabels.add(Hash(lset), s)
 	t.alias(key, s)
 	t.postings.Add(promstorage.SeriesRef(s.ref), lset)
 	return s
@@ -196,7 +189,7 @@ func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
 	for _, s := range dead {
 		refs[promstorage.SeriesRef(s.ref)] = struct{}{}
 		s.Labels.Range(func(l labels.Label) { affected[l] = struct{}{} })
-		delete(t.byRef, s.ref)
+		t.byRef.remove(s.ref)
 		for _, sp := range t.aliases[s] {
 			t.keys.remove(sp)
 		}
@@ -205,11 +198,7 @@ func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
 			t.keys.remove(s.spelling)
 			s.spelling = nil
 		}
-		h := Hash(s.Labels)
-		t.byLabels[h] = slices.DeleteFunc(t.byLabels[h], func(o *Series) bool { return o == s })
-		if len(t.byLabels[h]) == 0 {
-			delete(t.byLabels, h)
-		}
+		t.byLabels.remove(Hash(s.Labels), s)
 	}
 	t.postings.Delete(refs, affected)
 	return dead
@@ -219,7 +208,7 @@ func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
 func (t *Tenant) Len() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return len(t.byRef)
+	return t.byRef.n
 }
 
 // Select returns the series in memory that match, in no order.
@@ -232,7 +221,7 @@ func (t *Tenant) Select(ctx context.Context, ms ...*labels.Matcher) ([]*Series, 
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for p.Next() {
-		if s := t.byRef[uint32(p.At())]; s != nil {
+		if s := t.byRef.get(uint32(p.At())); s != nil {
 			out = append(out, s)
 		}
 	}

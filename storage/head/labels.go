@@ -117,7 +117,7 @@ func (t *Tenant) refs(ctx context.Context, keep Keep, ms []*labels.Matcher) ([]p
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return slices.DeleteFunc(refs, func(ref promstorage.SeriesRef) bool {
-		s := t.byRef[uint32(ref)]
+		s := t.byRef.get(uint32(ref))
 		return s == nil || !keep(s)
 	}), nil
 }
@@ -126,7 +126,7 @@ func (t *Tenant) eachLabels(refs []promstorage.SeriesRef, fn func(labels.Labels)
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for _, ref := range refs {
-		if s := t.byRef[uint32(ref)]; s != nil {
+		if s := t.byRef.get(uint32(ref)); s != nil {
 			fn(s.Labels)
 		}
 	}
@@ -163,12 +163,12 @@ func (s refSet) meets(p index.Postings) bool {
 func (t *Tenant) Overlaps(mint, maxt int64) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, s := range t.byRef {
-		if s.Overlaps(mint, maxt) {
-			return true
-		}
-	}
-	return false
+	found := false
+	t.byRef.all(func(s *Series) bool {
+		found = s.Overlaps(mint, maxt)
+		return !found
+	})
+	return found
 }
 
 // Bounds returns the times in ms of the oldest and the youngest sample in memory; math.MaxInt64 and math.MinInt64 if there is
@@ -177,14 +177,15 @@ func (t *Tenant) Bounds() (mint, maxt int64) {
 	mint, maxt = math.MaxInt64, math.MinInt64
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, s := range t.byRef {
+	t.byRef.all(func(s *Series) bool {
 		s.mu.Lock()
 		s.runs(func(start, end int64) bool {
 			mint, maxt = min(mint, start), max(maxt, end)
 			return true
 		})
 		s.mu.Unlock()
-	}
+		return true
+	})
 	return mint, maxt
 }
 
