@@ -93,6 +93,10 @@ func (s *serve) run(ctx context.Context, logger *slog.Logger) error {
 	server := &http.Server{Handler: front.handler(logger), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
+		collectSooner(ctx, 10*time.Second)
+		return nil
+	})
+	group.Go(func() error {
 		s.limits.follow(ctx, logger)
 		return nil
 	})
