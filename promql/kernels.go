@@ -32,7 +32,19 @@ type kernel struct {
 	without   bool
 	selector  *parser.VectorSelector
 	window    time.Duration // of the function
+	operation *operation    // instead of a selector
+	inner     *kernel       // instead of a selector, to be aggregated
 	grid      grid
+}
+
+// at makes the kernel one for the steps of a grid.
+func (k *kernel) at(g grid) {
+	k.grid = g
+	for _, below := range []*kernel{k.inner, k.operation.of(0), k.operation.of(1)} {
+		if below != nil {
+			below.at(g)
+		}
+	}
 }
 
 // noAggregate is the zero ItemType, which is none of the operators.
@@ -111,8 +123,12 @@ var overSubquery = map[string]bool{
 
 // rewrite replaces the kernels in an expression that is evaluated at the steps of a grid.
 func (q *kernelQueryable) rewrite(e parser.Expr, g grid) parser.Expr {
+	if p, ok := e.(*parser.ParenExpr); ok { // stays, for the engine's annotations point at what is inside
+		p.Expr = q.rewrite(p.Expr, g)
+		return p
+	}
 	if k := kernelOf(e); k != nil {
-		k.grid = g
+		k.at(g)
 		q.kernels = append(q.kernels, k)
 		matcher := labels.MustNewMatcher(labels.MatchEqual, q.secret, strconv.Itoa(len(q.kernels)-1))
 		return &parser.VectorSelector{LabelMatchers: []*labels.Matcher{matcher}, PosRange: e.PositionRange()}
@@ -122,8 +138,6 @@ func (q *kernelQueryable) rewrite(e parser.Expr, g grid) parser.Expr {
 		e.Expr = q.rewrite(e.Expr, g)
 	case *parser.BinaryExpr:
 		e.LHS, e.RHS = q.rewrite(e.LHS, g), q.rewrite(e.RHS, g)
-	case *parser.ParenExpr:
-		e.Expr = q.rewrite(e.Expr, g)
 	case *parser.UnaryExpr:
 		e.Expr = q.rewrite(e.Expr, g)
 	case *parser.Call:
@@ -168,22 +182,19 @@ func kernelOf(e parser.Expr) *kernel {
 		if !slices.Contains([]parser.ItemType{parser.SUM, parser.AVG, parser.MIN, parser.MAX, parser.COUNT, parser.GROUP, parser.STDDEV, parser.STDVAR}, e.Op) {
 			return nil
 		}
-		inner := e.Expr
-		for {
-			p, ok := inner.(*parser.ParenExpr)
-			if !ok {
-				break
-			}
-			inner = p.Expr
-		}
-		var k *kernel
-		if vs, ok := inner.(*parser.VectorSelector); ok && plainSelector(vs) {
-			k = &kernel{selector: vs}
-		} else if k = rangeKernel(inner); k == nil {
+		k := kernelOf(e.Expr)
+		if k == nil {
 			return nil
+		}
+		if k.aggregate != noAggregate || k.operation != nil {
+			k = &kernel{inner: k}
 		}
 		k.aggregate, k.grouping, k.without = e.Op, slices.Sorted(slices.Values(e.Grouping)), e.Without
 		return k
+	case *parser.ParenExpr:
+		return kernelOf(e.Expr)
+	case *parser.BinaryExpr:
+		return binaryKernel(e)
 	case *parser.VectorSelector:
 		if plainSelector(e) {
 			return &kernel{selector: e}

@@ -21,7 +21,24 @@ type floatColumns interface {
 }
 
 // compute evaluates a kernel at all steps.
-func (q *kernelQueryable) compute(ctx context.Context, k *kernel) ([]points, error) {
+func (q *kernelQueryable) compute(ctx context.Context, k *kernel) (found []points, err error) {
+	switch {
+	case k.operation != nil:
+		found, err = q.operate(ctx, k.operation, k.grid)
+	case k.inner != nil:
+		found, err = q.compute(ctx, k.inner)
+		q.samples.Add(int64(len(found)) * int64(k.grid.steps))
+	default:
+		found, err = q.read(ctx, k)
+	}
+	if err != nil || k.aggregate == noAggregate {
+		return found, err
+	}
+	return k.group(ctx, k.grid, found)
+}
+
+// read evaluates a kernel up to its function.
+func (q *kernelQueryable) read(ctx context.Context, k *kernel) ([]points, error) {
 	offset := k.selector.OriginalOffset.Milliseconds()
 	reach := q.lookback
 	if k.function != "" {
@@ -60,7 +77,7 @@ func (q *kernelQueryable) compute(ctx context.Context, k *kernel) ([]points, err
 	all := make([]points, len(series))
 	values := make([]float64, n)
 	var some atomic.Int64 // the most samples of a series
-	err = inParallel(ctx, len(series), 8, func() func(i int) error {
+	err = inParallel(ctx, len(series), several(len(series)), func() func(i int) error {
 		w := worker{kernel: k, grid: k.grid, offset: offset, reach: reach}
 		return func(i int) error {
 			row := values[i*k.grid.steps : (i+1)*k.grid.steps]
@@ -88,13 +105,7 @@ func (q *kernelQueryable) compute(ctx context.Context, k *kernel) ([]points, err
 			found = append(found, p)
 		}
 	}
-	if err := k.rename(found); err != nil {
-		return nil, err
-	}
-	if k.aggregate == noAggregate {
-		return found, nil
-	}
-	return k.group(ctx, k.grid, found)
+	return found, k.rename(found)
 }
 
 // rename drops the names that the function drops, and refuses what the engine complains of.
@@ -118,6 +129,9 @@ func (k *kernel) rename(found []points) error {
 	}
 	return nil
 }
+
+// several is how many of n a worker takes at a time: few enough that all have work to the end.
+func several(n int) int { return max(1, min(8, n/(4*runtime.GOMAXPROCS(0)))) }
 
 // inParallel calls a function of each worker for 0 … n-1, several at a time on all cores, until one fails.
 func inParallel(ctx context.Context, n, several int, worker func() func(i int) error) error {
