@@ -267,6 +267,7 @@ func (b *Batch) apply() {
 		b.db.exemplars.add(exemplarItem{b.series[e.series], e.t, e.value, e.labels})
 	}
 	b.db.metrics.samples.Add(float64(b.Samples()))
+	b.tenant.Appended.Add(int64(b.Samples()))
 }
 
 // filled ends the time in which series are looked up.

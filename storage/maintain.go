@@ -58,6 +58,10 @@ func (db *DB) requestFlush() {
 func (db *DB) Maintain(ctx context.Context) error {
 	db.flushMu.Lock()
 	defer db.flushMu.Unlock()
+	return errors.Join(db.maintenance(ctx), db.watch(ctx))
+}
+
+func (db *DB) maintenance(ctx context.Context) error {
 	now := db.cfg.Now()
 	if err := db.followImports(ctx, true); err != nil {
 		return err

@@ -29,6 +29,7 @@ type metrics struct {
 	mergeFailures prometheus.Counter
 	mergeRows     *prometheus.CounterVec
 	corruptRows   prometheus.Counter
+	backlog       backlog
 	daysDropped   prometheus.Counter
 
 	daysDroppedForSize prometheus.Counter
@@ -79,7 +80,8 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 	m.erasedRows = counter("promkeep_erase_rows_total", "Packed rows that were written again, or went, because samples in them were deleted or are past their retention.")
 	m.erasedSamples = counter("promkeep_erase_samples_total", "Samples taken out of packed rows because they were deleted or are past their retention.")
 	m.eraseFailures = counter("promkeep_erase_failures_total", "Attempts to take samples out of packed rows that failed and will be repeated.")
-	m.all = append(m.all, m.lastFlush, m.mergeRows)
+	m.backlog = newBacklog()
+	m.all = append(m.all, m.lastFlush, m.mergeRows, m.backlog.parts, m.backlog.oldest, newTenantMetrics(db))
 
 	gauge("promkeep_retention_pending_days", "Days whose packed rows still hold samples that a retention rule lets go of, though they are in no answer.", func() float64 { return float64(db.retiring.Load()) })
 	gauge("promkeep_erase_pending_tombstones", "Series, or whole metrics, of deletions whose samples are still in packed rows, though no longer in answers.", func() float64 { return float64(db.tombstones.Load()) })

@@ -102,6 +102,13 @@ func (c *Catalogue) Tenant(ctx context.Context, name string) (int32, error) {
 	return id, err
 }
 
+// TenantName returns the name of a tenant that this process has looked up, or "".
+func (c *Catalogue) TenantName(id int32) string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.names[id]
+}
+
 // LookupTenant returns the ID of the tenant with the name if there is one.
 func (c *Catalogue) LookupTenant(ctx context.Context, name string) (int32, bool, error) {
 	c.mu.RLock()

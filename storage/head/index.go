@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
 	promstorage "github.com/prometheus/prometheus/storage"
@@ -17,6 +18,8 @@ import (
 type Tenant struct {
 	ID   int32
 	head *Head
+
+	Appended atomic.Int64 // samples that were committed since this process began
 
 	mu       sync.RWMutex // guards what follows; a writer holds it for reading while it decodes a request
 	keys     spellings
