@@ -142,6 +142,9 @@ func newWriteMetrics(reg prometheus.Registerer, inFlight *budget) *writeMetrics 
 		Name: "promkeep_remote_write_tenant_limited_requests_total",
 		Help: "Remote-write requests that met a limit of their tenant. Of many tenants the last have the label " + otherTenants + ".",
 	}, []string{"tenant", "limit"})
+	for _, limit := range []string{"samples_per_second", "active_series"} {
+		m.limits.WithLabelValues(otherTenants, limit) // so that there is a series before the first such request
+	}
 	dropped := auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "promkeep_remote_write_dropped_samples_total",
 		Help: "Samples and exemplars that were accepted, but are not kept.",

@@ -44,13 +44,14 @@ func (f *limitFlags) open(reg prometheus.Registerer) error {
 		return fmt.Errorf("--limits.*: %w", err)
 	}
 	f.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{Name: "promkeep_limits_last_reload_successful",
-		Help: "1 if --limits.file could be read when that was last tried. If not, what it said before holds."})
+		Help: "1 if there is no --limits.file, or it could be read when that was last tried. If not, what it said before holds."})
 	f.reloadedAt = prometheus.NewGauge(prometheus.GaugeOpts{Name: "promkeep_limits_last_reload_success_timestamp_seconds",
 		Help: "When --limits.file was last read with success."})
+	reg.MustRegister(f.reloaded, f.reloadedAt)
 	if f.file == "" {
+		f.reloaded.Set(1)
 		return nil
 	}
-	reg.MustRegister(f.reloaded, f.reloadedAt)
 	return f.read()
 }
 
