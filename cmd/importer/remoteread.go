@@ -135,7 +135,7 @@ func (r *reader) day(ctx context.Context, d day) error {
 func (r *reader) read(ctx context.Context, batch *storage.ImportBatch, d day, from, upto int64) error {
 	selectors := r.im.Matchers
 	if len(selectors) == 0 {
-		selectors = [][]*labels.Matcher{{labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".+")}}
+		selectors = [][]*labels.Matcher{{labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".+")}}
 	}
 	for _, ms := range selectors {
 		query, err := remote.ToQuery(from, upto, ms, &promstorage.SelectHints{Start: from, End: upto})
