@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/promkeep/promkeep/schema"
@@ -129,7 +130,7 @@ func (db *DB) concerned(ctx context.Context, tenant int32, mint, maxt int64, ms 
 		return false, err
 	}
 	add := func(id uint64) { keys[id] = struct{}{} }
-	if !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return m.Name != labels.MetricName }) {
+	if !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return m.Name != model.MetricNameLabel }) {
 		add = func(id uint64) { keys[id>>seriesBits<<seriesBits] = struct{}{} }
 	}
 	for _, s := range inHead {
