@@ -166,6 +166,9 @@ func TestDelete(t *testing.T) {
 
 		w.erase(at(8.5), at(9), eq("__name__", "m"), eq("i", "3"))
 		require.Equal(t, 1, w.deletions())
+		var waiting bool
+		require.NoError(t, pg.Pool(t).QueryRow(ctx, "SELECT items = 1 AND oldest <= now() FROM promkeep.maintenance WHERE job = 'delete'").Scan(&waiting))
+		require.True(t, waiting)
 		w.check("deleted in the head", true)
 		w.restart()
 		w.check("restarted", true)
