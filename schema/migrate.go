@@ -28,6 +28,9 @@ type Status struct {
 	Layout      string // "plain" or "timescaledb": how the long-term store is laid out; "" before the first migration
 	TimescaleDB Edition
 	Server      string // version of the server, as in server_version
+
+	// What would have to be converted, where the database has TimescaleDB and its long-term store is none of it; see Measure.
+	PlainSamples, PlainBytes int64
 }
 
 type migration struct {
@@ -129,6 +132,17 @@ func Migrate(ctx context.Context, conn *pgx.Conn, mode TimescaleDBMode, logger *
 		st.Version = m.version
 	}
 	return st, ensureLayout(ctx, conn, mode, &st, logger)
+}
+
+// Measure adds to the status what would have to be converted. It reads the long-term store, without the packed data.
+func (st *Status) Measure(ctx context.Context, conn *pgx.Conn) error {
+	if st.Layout != LayoutPlain || st.TimescaleDB == EditionNone {
+		return nil
+	}
+	if err := conn.QueryRow(ctx, StoredSamples).Scan(&st.PlainSamples); err != nil {
+		return explain(err)
+	}
+	return conn.QueryRow(ctx, RelationsSize).Scan(&st.PlainBytes)
 }
 
 // explain adds what to do to errors that an operator can mend.

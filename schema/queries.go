@@ -244,6 +244,8 @@ var (
 	SeriesStarted string
 	//go:embed queries/server_version.sql
 	ServerVersion string
+	//go:embed queries/stored_samples.sql
+	StoredSamples string
 	//go:embed queries/tenant_create.sql
 	TenantCreate string
 	//go:embed queries/tenant_id.sql

@@ -135,10 +135,15 @@ func Expand(sql string, place string, value int64) string {
 // Advice says what an operator could change, or nothing.
 func (st Status) Advice() string {
 	if st.Layout == LayoutPlain && st.TimescaleDB != EditionNone {
-		return `
+		return fmt.Sprintf(`
 This database has TimescaleDB, but its long-term store began on plain PostgreSQL and stays there: everything works, without
-the columnstore. To convert it, write into a new database that has the extension from the start, and copy the history over:
-a dump of this database can only be restored into the same layout.`
+the columnstore. A dump of it can only be restored into the same layout. To convert its %d samples, %.1f GB with all
+indexes: make a new database that has the extension, point a second promkeep and then the senders to it, and copy the
+history over while both serve:
+
+    promkeep import remote-read --db.uri=<the new database> http://<this promkeep>/api/v1/read
+
+Until that is done it takes room for both; then drop this database.`, st.PlainSamples, float64(st.PlainBytes)/1e9)
 	}
 	return ""
 }

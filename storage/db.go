@@ -63,7 +63,16 @@ func Migrate(ctx context.Context, cfg Config) (schema.Status, error) {
 	if err != nil {
 		return schema.Status{}, err
 	}
-	return prepare(ctx, pc, cfg.TimescaleDB, cfg.Logger)
+	st, err := prepare(ctx, pc, cfg.TimescaleDB, cfg.Logger)
+	if err != nil {
+		return st, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig.Copy())
+	if err != nil {
+		return st, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return st, st.Measure(ctx, conn)
 }
 
 // Open connects, migrates, waits to be the one promkeep that serves the database, and replays what was not flushed. It
