@@ -253,6 +253,7 @@ func TestALateSampleDoesNotShortenASeriesLife(t *testing.T) {
 	}
 	young("ended")
 	write(t, db, lset("m", 1), sample{at(10), 10})
+	c.now = day.Add(41 * time.Hour)
 	endSeries(t, db)
 	require.Zero(t, db.head.Len())
 	young("back and ended")
