@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/schema"
@@ -193,7 +194,7 @@ func truth(b bool) float64 {
 func (o *operation) signatures(sides ...[]points) (of [][]int, n int) {
 	names := slices.Clone(o.matching.MatchingLabels)
 	if !o.matching.On {
-		names = append(names, labels.MetricName)
+		names = append(names, model.MetricNameLabel)
 	}
 	slices.Sort(names)
 	var buf []byte

@@ -15,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/promkeep/promkeep/schema"
@@ -195,7 +196,7 @@ func (w *creator) write(ctx context.Context, series []labels.Labels, first uint6
 func (w *creator) ask(ctx context.Context, mint, maxt int64) ([][]string, error) {
 	out := [][]string{{"", "found", "first", "again"}}
 	regexp := labels.MustNewMatcher(labels.MatchRegexp, "namespace", "team-1.*")
-	rss := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "container_memory_rss")
+	rss := labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, "container_memory_rss")
 	for _, q := range []struct {
 		name, label string
 		ms          []*labels.Matcher
@@ -204,7 +205,7 @@ func (w *creator) ask(ctx context.Context, mint, maxt int64) ([][]string, error)
 		{"label_values(pod)", "pod", nil},
 		{`label_values({namespace=~"team-1.*"}, pod)`, "pod", []*labels.Matcher{regexp}},
 		{"label_values(container_memory_rss, pod)", "pod", []*labels.Matcher{rss}},
-		{"label_values(__name__)", labels.MetricName, nil},
+		{"label_values(__name__)", model.MetricNameLabel, nil},
 		{"label_names()", "", nil},
 	} {
 		row := []string{q.name, "", "", ""}

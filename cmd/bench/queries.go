@@ -3,7 +3,7 @@ package bench
 import (
 	"strings"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -84,7 +84,7 @@ func metricsOf(queries []dashboardQuery, names []string) (map[string]bool, error
 			}
 			for _, m := range vs.LabelMatchers {
 				for _, name := range names {
-					if m.Name == labels.MetricName && m.Matches(name) {
+					if m.Name == model.MetricNameLabel && m.Matches(name) {
 						out[name] = true
 					}
 				}

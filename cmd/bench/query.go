@@ -136,7 +136,7 @@ func (q *queryBench) peers() ([]peer, error) {
 	}
 	path, err := exec.LookPath(q.prometheus)
 	if err != nil {
-		return nil, fmt.Errorf("Prometheus, whose answers are the right ones: %w", err)
+		return nil, fmt.Errorf("asking Prometheus, whose answers are the right ones: %w", err)
 	}
 	all := []peer{prometheusPeer(path)}
 	note("Prometheus: %s", version(path, "--version"))

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 )
 
@@ -40,7 +40,7 @@ func TestPlausibleValues(t *testing.T) {
 		if le := next.Get("le"); this.Get("le") == "" || le == "" || le == "0.005" {
 			continue
 		}
-		require.True(t, strings.HasSuffix(this.Get(labels.MetricName), "_bucket"))
+		require.True(t, strings.HasSuffix(this.Get(model.MetricNameLabel), "_bucket"))
 		histograms++
 		for step := range load.Steps {
 			if values.At(i, step) > values.At(i+1, step) {
