@@ -260,5 +260,5 @@ func TestTenantMetricsAreBounded(t *testing.T) {
 			require.Equal(t, 502, len(f.GetMetric()), "500 tenants, and both limits of all others")
 		}
 	}
-	require.EqualValues(t, 100, b.metric(t, "promkeep_remote_write_tenant_limited_requests_total", "<other>"))
+	require.EqualValues(t, 100, b.metric(t, "promkeep_remote_write_tenant_limited_requests_total", "<other>", "samples_per_second"))
 }
