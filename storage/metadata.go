@@ -25,9 +25,10 @@ import (
 // announce metadata again and again, so what a crash takes away comes back.
 
 const (
-	maxMetadataWaiting   = 50_000 // entries that wait to be written; what comes above is left to its next announcement
-	maxMetadataPerFamily = 16     // different entries of one family that are kept
-	metadataStep         = 5_000  // entries of one statement
+	maxMetadataWaiting   = 50_000   // entries that wait to be written; what comes above is left to its next announcement
+	maxMetadataBytes     = 16 << 20 // of their texts
+	maxMetadataPerFamily = 16       // different entries of one family that are kept
+	metadataStep         = 5_000    // entries of one statement
 )
 
 // announcement is metadata of a metric family that may have to be written.
@@ -45,6 +46,7 @@ type metadataWriter struct {
 
 	mu      sync.Mutex // guards what follows
 	waiting map[announcement]uint64
+	bytes   int // of the texts of waiting
 	waiters []chan error
 	running bool
 	closed  bool
@@ -137,7 +139,10 @@ func (w *metadataWriter) put(ctx context.Context, list []announced, wait bool) e
 		return unavailable(errors.New("promkeep is stopping"))
 	}
 	for _, a := range list {
-		if len(w.waiting) >= maxMetadataWaiting {
+		if _, ok := w.waiting[a.announcement]; ok {
+			continue
+		}
+		if len(w.waiting) >= maxMetadataWaiting || w.bytes > maxMetadataBytes {
 			if wait {
 				w.mu.Unlock()
 				return overloaded("too much metadata waits to be written")
@@ -145,6 +150,7 @@ func (w *metadataWriter) put(ctx context.Context, list []announced, wait bool) e
 			break
 		}
 		w.waiting[a.announcement] = a.hash
+		w.bytes += len(a.family) + len(a.help) + len(a.unit)
 	}
 	if wait {
 		done = make(chan error, 1)
@@ -178,7 +184,7 @@ func (w *metadataWriter) run() {
 			w.mu.Unlock()
 			return
 		}
-		w.waiting, w.waiters = map[announcement]uint64{}, nil
+		w.waiting, w.waiters, w.bytes = map[announcement]uint64{}, nil, 0
 		w.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		err := w.write(ctx, round)

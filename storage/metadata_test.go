@@ -152,3 +152,50 @@ func sortedCopy(in []string) []string {
 	slices.Sort(out)
 	return out
 }
+
+// TestLaw4MetadataThatWaitsIsBounded: while the database does not take metadata, what waits is bounded in bytes, what comes above is
+// refused for a passing reason, and all is well once the database goes on.
+func TestLaw4MetadataThatWaitsIsBounded(t *testing.T) {
+	pg := pgtest.New(t)
+	ctx := context.Background()
+	db := open(t, testConfig(t, pg, &clock{day.Add(time.Hour)}))
+	tx, err := pg.Pool(t).Begin(ctx)
+	require.NoError(t, err)
+	defer tx.Rollback(ctx)
+	_, err = tx.Exec(ctx, "LOCK TABLE _promkeep.metadata IN ACCESS EXCLUSIVE MODE")
+	require.NoError(t, err)
+	results := make(chan error, 64)
+	help := strings.Repeat("x", 8<<10)
+	for i := range 64 { // 32 MiB
+		go func() {
+			var entries []string
+			for k := range 64 {
+				entries = append(entries, fmt.Sprintf("m_%d_%d", i, k), help)
+			}
+			results <- announce(db, "", entries...)
+		}()
+	}
+	refused := 0
+	for { // those that are refused answer at once, the others wait
+		select {
+		case err := <-results:
+			var overload interface{ RetryAfter() time.Duration }
+			require.ErrorAs(t, err, &overload)
+			refused++
+			continue
+		case <-time.After(time.Second):
+		}
+		break
+	}
+	require.Greater(t, refused, 16)
+	require.Less(t, refused, 64)
+	db.metadata.mu.Lock()
+	require.LessOrEqual(t, db.metadata.bytes, maxMetadataBytes+64*len(help)+64*64)
+	db.metadata.mu.Unlock()
+	require.NoError(t, tx.Rollback(ctx))
+	for range 64 - refused {
+		require.NoError(t, <-results)
+	}
+	require.NoError(t, announce(db, "", "again", help))
+	require.Len(t, knownMetadata(t, db, "", "again", 10, 10), 1)
+}
