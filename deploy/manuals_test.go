@@ -16,8 +16,8 @@ var manuals = []string{"../docs/operations.md", "../docs/migrating.md", "../docs
 // TestManualsNameWhatIsThere: each flag of promkeep's in them is one of the binary's, and each link to a file leads to one.
 func TestManualsNameWhatIsThere(t *testing.T) {
 	flags := map[string]bool{}
-	for _, command := range []string{"serve", "migrate"} {
-		help, err := exec.Command(binary, command, "--help").Output()
+	for _, command := range []string{"serve", "migrate", "import blocks", "import openmetrics", "import remote-read"} {
+		help, err := exec.Command(binary, append(strings.Fields(command), "--help")...).Output()
 		require.NoError(t, err)
 		for _, m := range regexp.MustCompile(`--(?:\[no-\])?([a-z][a-z0-9.-]+)`).FindAllStringSubmatch(string(help), -1) {
 			flags[m[1]] = true
