@@ -254,6 +254,8 @@ var (
 	Tenants string
 	//go:embed queries/timescaledb_available.sql
 	TimescaleDBAvailable string
+	//go:embed queries/timescaledb_batch.sql
+	TimescaleDBBatch string
 	//go:embed queries/timescaledb_chunk_create.sql
 	TimescaleDBChunkCreate string
 	//go:embed queries/timescaledb_chunk_empty.sql

@@ -92,8 +92,8 @@ func TestADamagedRowIsReported(t *testing.T) {
 		require.NoError(t, err)
 		_, err = pg.Pool(t).Exec(ctx, `CREATE TABLE _promkeep.recent_9999 PARTITION OF _promkeep.recent FOR VALUES IN (9999)`)
 		require.NoError(t, err)
-		_, err = pg.Pool(t).Exec(ctx, `INSERT INTO _promkeep.recent_9999 (part, series_id, span, start, "end", n, members, version, encoding, data)
-			SELECT 9999, min(id), max(id) - min(id), $1::int8, $1::int8 + 1000, 10, 3, 1, 16, '\x01ffff' FROM _promkeep.series
+		_, err = pg.Pool(t).Exec(ctx, `INSERT INTO _promkeep.recent_9999 (part, series_id, last_id, start, "end", n, members, version, encoding, data)
+			SELECT 9999, min(id), max(id), $1::int8, $1::int8 + 1000, 10, 3, 1, 16, '\x01ffff' FROM _promkeep.series
 			WHERE id >> 37 = (SELECT id FROM _promkeep.metric WHERE name = 'other')`, day.Add(2*time.Hour).UnixMilli())
 		require.NoError(t, err)
 		for _, stage := range []string{"in recent", "merged"} {

@@ -105,7 +105,7 @@ func TestOneRightAnswerAfterEachStage(t *testing.T) {
 }
 
 // makePartsOld lets parts look as if they had been opened a day ago, since the database's clock cannot be set.
-func makePartsOld(t *testing.T, pg *pgtest.DB) {
+func makePartsOld(t testing.TB, pg *pgtest.DB) {
 	t.Helper()
 	_, err := pg.Pool(t).Exec(context.Background(), "UPDATE _promkeep.part SET opened_at = opened_at - interval '1 day'")
 	require.NoError(t, err)
@@ -118,7 +118,7 @@ func countRows(t *testing.T, pg *pgtest.DB, table string) (n int) {
 }
 
 // countPacked counts the packed rows in the bundles of a table.
-func countPacked(t *testing.T, pg *pgtest.DB, table string) (n int) {
+func countPacked(t testing.TB, pg *pgtest.DB, table string) (n int) {
 	t.Helper()
 	require.NoError(t, pg.Pool(t).QueryRow(context.Background(), "SELECT coalesce(sum(members), 0) FROM "+table).Scan(&n))
 	return n

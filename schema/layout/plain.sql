@@ -1,7 +1,7 @@
 -- The long-term store on any PostgreSQL: native range partitions by day of the first sample.
 CREATE TABLE _promkeep.chunk (
     series_id int8 NOT NULL,           -- the first, if there are several
-    span      int8 NOT NULL DEFAULT 0, -- the last series ID less series_id
+    last_id   int8 NOT NULL,           -- the last
     start     int8 NOT NULL,
     "end"     int8 NOT NULL,
     n         int4 NOT NULL,
@@ -11,5 +11,5 @@ CREATE TABLE _promkeep.chunk (
     data      bytea NOT NULL
 ) PARTITION BY RANGE (start);
 ALTER TABLE _promkeep.chunk ALTER COLUMN data SET STORAGE EXTERNAL;
-CREATE INDEX chunk_series ON _promkeep.chunk (series_id, (series_id + span));
+CREATE INDEX chunk_series ON _promkeep.chunk (series_id, last_id);
 INSERT INTO _promkeep.setting VALUES ('layout', 'plain');

@@ -1,7 +1,7 @@
 -- The long-term store on TimescaleDB: a hypertable with a chunk a day of the first sample.
 CREATE TABLE _promkeep.chunk (
     series_id int8 NOT NULL,           -- the first, if there are several
-    span      int8 NOT NULL DEFAULT 0, -- the last series ID less series_id
+    last_id   int8 NOT NULL,           -- the last
     start     int8 NOT NULL,
     "end"     int8 NOT NULL,
     n         int4 NOT NULL,
@@ -12,5 +12,5 @@ CREATE TABLE _promkeep.chunk (
 );
 ALTER TABLE _promkeep.chunk ALTER COLUMN data SET STORAGE EXTERNAL;
 SELECT create_hypertable('_promkeep.chunk', 'start', chunk_time_interval => 86400000::int8, create_default_indexes => false);
-CREATE INDEX chunk_series ON _promkeep.chunk (series_id, (series_id + span));
+CREATE INDEX chunk_series ON _promkeep.chunk (series_id, last_id);
 INSERT INTO _promkeep.setting VALUES ('layout', 'timescaledb');

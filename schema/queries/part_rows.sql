@@ -1,3 +1,3 @@
 -- Those of the table's rows that hold series above $1. Last comes how far their IDs reach.
-SELECT series_id, start, "end", n, version, encoding, data, span FROM _promkeep.recent_{{part}}
-WHERE series_id + span > $1 ORDER BY series_id, version LIMIT $2
+SELECT series_id, start, "end", n, version, encoding, data, last_id FROM _promkeep.recent_{{part}}
+WHERE last_id > $1 ORDER BY series_id, version LIMIT $2

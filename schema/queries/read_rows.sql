@@ -4,12 +4,14 @@
 -- Behind read_begin.sql: what moves from recent to chunk is seen in exactly one of them.
 SELECT r.series_id, r.start, r."end", r.n, r.version, r.encoding, r.data, p.merged_upto
 FROM unnest($2::int8[], $3::int8[]) AS m (first, last)
-JOIN _promkeep.recent r ON r.series_id >= m.first >> 37 << 37 AND r.series_id <= m.last AND r.series_id + r.span >= m.first
-JOIN _promkeep.part p ON r.part = p.id AND r.series_id + r.span > p.merged_upto
-WHERE width_bucket(r.series_id + r.span, $1::int8[]) > width_bucket(r.series_id - 1, $1::int8[]) AND r.start <= $6 AND r."end" >= $5
+JOIN _promkeep.recent r ON r.series_id >= m.first >> 37 << 37 AND r.series_id <= m.last AND r.last_id >= m.first
+JOIN _promkeep.part p ON r.part = p.id AND r.last_id > p.merged_upto
+WHERE width_bucket(r.last_id, $1::int8[]) > width_bucket(r.series_id - 1, $1::int8[]) AND r.start <= $6 AND r."end" >= $5
 UNION ALL
 SELECT c.series_id, c.start, c."end", c.n, c.version, c.encoding, c.data, -1
 FROM unnest($2::int8[], $3::int8[]) AS m (first, last)
-JOIN _promkeep.chunk c ON c.series_id >= m.first >> 37 << 37 AND c.series_id <= m.last AND c.series_id + c.span >= m.first
-WHERE width_bucket(c.series_id + c.span, $1::int8[]) > width_bucket(c.series_id - 1, $1::int8[])
+JOIN _promkeep.chunk c ON c.series_id >= m.first >> 37 << 37 AND c.series_id <= m.last AND c.last_id >= m.first
+WHERE width_bucket(c.last_id, $1::int8[]) > width_bucket(c.series_id - 1, $1::int8[])
   AND c.start >= $4 AND c.start <= $6 AND c."end" >= $5
+  -- The same for all metrics together, from which the columnstore sees what it need not unpack.
+  AND c.series_id <= ($1::int8[])[cardinality($1)] AND c.last_id >= ($1::int8[])[1]

@@ -44,9 +44,9 @@ func decodeRow(v [][]byte) (r Row, above int64, err error) {
 // copyHeader begins a stream in the binary format of COPY.
 const copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
-// appendTuple appends a row of a table, of series IDs from r's up to span more, with the packed rows of a number of members;
+// appendTuple appends a row of a table, of series IDs from r's up to last, with the packed rows of a number of members;
 // part goes first unless it is negative. Data is what data appends.
-func appendTuple(b []byte, part int32, r Row, span int64, members int32, data func([]byte) []byte) []byte {
+func appendTuple(b []byte, part int32, r Row, last int64, members int32, data func([]byte) []byte) []byte {
 	fields := uint16(9)
 	if part >= 0 {
 		fields++
@@ -56,7 +56,7 @@ func appendTuple(b []byte, part int32, r Row, span int64, members int32, data fu
 		b = appendInt4(b, part)
 	}
 	b = appendInt8(b, int64(r.SeriesID))
-	b = appendInt8(b, span)
+	b = appendInt8(b, last)
 	b = appendInt8(b, r.Start)
 	b = appendInt8(b, r.End)
 	b = appendInt4(b, r.N)

@@ -93,7 +93,7 @@ func (s *Store) EraseDay(ctx context.Context, epoch, day int64, e Eraser, pause 
 		pause()
 	}
 	if ts, ok := s.seam.(timescale); ok && ts.columnstore && done.Rows > 0 {
-		_, err = s.pool.Exec(ctx, schema.TimescaleDBRecompress, day)
+		err = ts.compress(ctx, schema.TimescaleDBRecompress, day)
 	}
 	return done, err
 }
@@ -141,9 +141,9 @@ func (s *Store) erase(ctx context.Context, epoch int64, part int32, into string,
 			return err
 		}
 		var found []wide
-		err = each(rows, func(r Row, span int64) error {
+		err = each(rows, func(r Row, last int64) error {
 			r.Data = slices.Clone(r.Data)
-			found = append(found, wide{r, span})
+			found = append(found, wide{r, last})
 			return nil
 		})
 		if err != nil || len(found) == 0 {
@@ -167,7 +167,7 @@ func (s *Store) erase(ctx context.Context, epoch int64, part int32, into string,
 				}
 			}
 			for _, r := range n.broken {
-				if err := w.writeRaw(part, r.Row, r.span); err != nil {
+				if err := w.writeRaw(part, r.Row, r.last); err != nil {
 					return err
 				}
 			}

@@ -147,7 +147,7 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 					}
 				}
 				for _, r := range in.broken {
-					if err := w.writeRaw(to(r.Row), r.Row, r.span); err != nil {
+					if err := w.writeRaw(to(r.Row), r.Row, r.last); err != nil {
 						return err
 					}
 				}
@@ -201,10 +201,10 @@ type next struct {
 	broken     []wide // bundles that cannot be read, kept as they are: somebody may still repair them
 }
 
-// wide is a row of a table that holds series up to span more than its ID.
+// wide is a row of a table, and the last series ID in it.
 type wide struct {
 	Row
-	span int64
+	last int64
 }
 
 func (s *Store) readPart(ctx context.Context, part int32) (n next, err error) {
@@ -219,10 +219,10 @@ func (s *Store) readPart(ctx context.Context, part int32) (n next, err error) {
 		}
 		var found []wide
 		bytes := 0
-		err = each(rows, func(r Row, span int64) error {
+		err = each(rows, func(r Row, last int64) error {
 			r.Data = slices.Clone(r.Data)
 			bytes += len(r.Data)
-			found = append(found, wide{r, span})
+			found = append(found, wide{r, last})
 			return nil
 		})
 		if err != nil {

@@ -81,6 +81,10 @@ func (p plain) dropBefore(ctx context.Context, t int64) (int, error) {
 
 func (plain) compressBefore(context.Context, int64) (int, error) { return 0, nil }
 
+// columnstoreBatch is how many bundles TimescaleDB's columnstore packs together. All of them are unpacked for the sake of one, and they are large
+// already: a batch of the default 1,000 rows is 32 MiB, and no smaller.
+const columnstoreBatch = 4
+
 // timescale is a hypertable.
 type timescale struct {
 	pool        *pgxpool.Pool
@@ -119,11 +123,22 @@ func (t timescale) compressBefore(ctx context.Context, before int64) (int, error
 		return 0, err
 	}
 	for i, name := range names {
-		if _, err := t.pool.Exec(ctx, schema.TimescaleDBCompress, name); err != nil {
+		if err := t.compress(ctx, schema.TimescaleDBCompress, name); err != nil {
 			return i, fmt.Errorf("compressing %s: %w", name, err)
 		}
 	}
 	return len(names), nil
+}
+
+// compress runs a statement that hands rows to the columnstore.
+func (t timescale) compress(ctx context.Context, sql string, arg any) error {
+	return pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, schema.TimescaleDBBatch, fmt.Sprint(columnstoreBatch)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, sql, arg)
+		return err
+	})
 }
 
 // dropPart removes a part that has been merged: no snapshot taken from now on counts its rows.

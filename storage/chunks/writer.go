@@ -78,9 +78,9 @@ func (w *Writer) Write(part int32, r Row) error {
 	return nil
 }
 
-// writeRaw adds a row of a table as it is: IDs of its series go from r's up to span more.
-func (w *Writer) writeRaw(part int32, r Row, span int64) error {
-	w.buf = appendTuple(w.buf, part, r, span, 1, func(b []byte) []byte { return append(b, r.Data...) })
+// writeRaw adds a row of a table as it is: IDs of its series go from r's up to last.
+func (w *Writer) writeRaw(part int32, r Row, last int64) error {
+	w.buf = appendTuple(w.buf, part, r, last, 1, func(b []byte) []byte { return append(b, r.Data...) })
 	return w.written()
 }
 
@@ -91,10 +91,10 @@ func (w *Writer) close(part int32, b *bundle) error {
 	}
 	first, last := b.rows[0], b.rows[len(b.rows)-1]
 	if len(b.rows) == 1 && first.Times == nil {
-		w.buf = appendTuple(w.buf, part, first, 0, 1, func(out []byte) []byte { return append(out, first.Data...) })
+		w.buf = appendTuple(w.buf, part, first, int64(first.SeriesID), 1, func(out []byte) []byte { return append(out, first.Data...) })
 	} else {
 		head := Row{SeriesID: first.SeriesID, Start: b.start, End: b.end, N: b.n, Version: b.version, Encoding: EncodingBundle}
-		w.buf = appendTuple(w.buf, part, head, int64(last.SeriesID-first.SeriesID), int32(len(b.rows)), b.appendTo)
+		w.buf = appendTuple(w.buf, part, head, int64(last.SeriesID), int32(len(b.rows)), b.appendTo)
 	}
 	b.reset()
 	return w.written()

@@ -89,7 +89,7 @@ func TestViewsAndHelpers(t *testing.T) {
 		// Bytes, rows and samples are those of the tables.
 		is("http_requests_total 12 43200, node_load1 2 7200, node_load1 1 3600", `SELECT string_agg(concat_ws(' ', metric, series, samples), ', ' ORDER BY tenant, metric) FROM promkeep.usage`)
 		is("true", `SELECT sum(bytes) || ' ' || sum(rows) = (SELECT sum(octet_length(data)) || ' ' || sum(members) FROM
-			(SELECT data, members FROM _promkeep.chunk UNION ALL SELECT data, members FROM _promkeep.recent JOIN _promkeep.part ON part = id AND series_id + span > merged_upto) AS r) FROM promkeep.usage`)
+			(SELECT data, members FROM _promkeep.chunk UNION ALL SELECT data, members FROM _promkeep.recent JOIN _promkeep.part ON part = id AND last_id > merged_upto) AS r) FROM promkeep.usage`)
 		is("3", fmt.Sprintf(`SELECT count(*) FROM promkeep.usage_between(to_timestamp(%d), to_timestamp(%d)) WHERE rows BETWEEN 1 AND 12`, day.Unix()+3600, day.Unix()+7200))
 
 		// What waits: flushed rows that are not merged, none in the log; then one request in the log.
