@@ -191,5 +191,7 @@ func (q *queuedQuery) Exec(ctx context.Context) *upstream.Result {
 		return &upstream.Result{Err: err}
 	}
 	defer q.engine.limiter.Release()
-	return q.Query.Exec(ctx)
+	res := q.Query.Exec(ctx)
+	res.Err = blameStorage(res.Err)
+	return res
 }

@@ -58,6 +58,19 @@ func classify(ctx context.Context, err error) error {
 	return &storageError{err: err, unavailable: errors.As(err, &passing)}
 }
 
+// blameStorage makes a fault of the storage of what the engine takes for one of the evaluation: samples that cannot be decoded, which
+// shows only when it iterates over them. It is 500 then, as in Prometheus, and not 422.
+func blameStorage(err error) error {
+	var (
+		damage interface{ Damaged() bool }
+		known  upstream.ErrStorage
+	)
+	if err == nil || errors.As(err, &known) || !errors.As(err, &damage) || !damage.Damaged() {
+		return err
+	}
+	return &storageError{err: err}
+}
+
 // statusOf is the HTTP status and the errorType of an error from the storage, for handlers of our own.
 func statusOf(err error) (int, string) {
 	var (

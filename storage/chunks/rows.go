@@ -79,6 +79,9 @@ type RowError struct {
 
 func (e *RowError) Error() string { return e.Row.String() + ": " + e.Err.Error() }
 
+// Damaged tells that it is what is stored that is at fault, not what was asked.
+func (e *RowError) Damaged() bool { return true }
+
 // Unwrap returns what is wrong with the row.
 func (e *RowError) Unwrap() error { return e.Err }
 
