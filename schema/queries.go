@@ -196,6 +196,10 @@ var (
 	ReadBegin string
 	//go:embed queries/read_end.sql
 	ReadEnd string
+	//go:embed queries/read_lock.sql
+	ReadLock string
+	//go:embed queries/read_metric_rows.sql
+	ReadMetricRows string
 	//go:embed queries/read_recent.sql
 	ReadRecent string
 	//go:embed queries/read_rows.sql

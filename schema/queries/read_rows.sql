@@ -1,7 +1,7 @@
 -- All rows that touch [$5, $6] and hold some of the series $1, in order; $2 and $3 are the first and the last of each metric.
 -- $4 is the beginning of the day of $5, since no row of chunk crosses a day. width_bucket counts in halves how many of $1 are not above a number.
 -- Of the row's series those up to the last column do not count.
--- Behind read_begin.sql: what moves from recent to chunk is seen in exactly one of them.
+-- Behind read_lock.sql: what moves from recent to chunk is seen in exactly one of them.
 SELECT r.series_id, r.start, r."end", r.n, r.version, r.encoding, r.data, p.merged_upto
 FROM unnest($2::int8[], $3::int8[]) AS m (first, last)
 JOIN _promkeep.recent r ON r.series_id >= m.first >> 37 << 37 AND r.series_id <= m.last AND r.last_id >= m.first

@@ -138,10 +138,24 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn fun
 		return err
 	}
 	defer conn.Release()
-	if _, err := conn.Conn().PgConn().Exec(ctx, schema.ReadBegin).ReadAll(); err != nil {
-		return err // a connection in a broken transaction does not go back to the pool
+	// All in one round trip, in which the server takes each statement up when the one before is done.
+	var batch pgx.Batch
+	batch.Queue(schema.ReadBegin)
+	batch.Queue(schema.ReadLock)
+	if len(first) == 1 {
+		batch.Queue(schema.ReadMetricRows, signed, first[0]>>metricShift<<metricShift, first[0], last[0], floor(mint, Day), mint, maxt)
+	} else {
+		batch.Queue(schema.ReadRows, signed, first, last, floor(mint, Day), mint, maxt)
 	}
-	rows, err := conn.Query(ctx, schema.ReadRows, signed, first, last, floor(mint, Day), mint, maxt)
+	batch.Queue(schema.ReadEnd)
+	results := conn.SendBatch(ctx, &batch)
+	defer results.Close() // before the connection goes back to the pool, which does not take it in a broken transaction
+	for range 2 {
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+	}
+	rows, err := results.Query()
 	if err != nil {
 		return err
 	}
@@ -167,8 +181,10 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn fun
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, schema.ReadEnd)
-	return err
+	if _, err := results.Exec(); err != nil {
+		return err
+	}
+	return results.Close()
 }
 
 // ReadSince calls fn for each row that ends at or after t (ms), in no order; Data is fn's to keep. The rows have timestamps of their own.
