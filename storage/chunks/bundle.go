@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"math/bits"
+	"slices"
 
 	"github.com/promkeep/promkeep/storage/codec"
 )
@@ -14,9 +16,13 @@ const EncodingBundle codec.Encoding = 16
 
 const (
 	bundleVersion = 1
-	// bundleBytes is how large a bundle gets: large enough that what a table's row costs (about 100 bytes with its index entry)
-	// does not matter, small enough to be read whole for the sake of one series.
-	bundleBytes = 32 << 10
+	// bundleBytes is how large the packed rows of a bundle get, bundleLeast how large they are at least where more follow: large enough that
+	// what a table's row costs (about 100 bytes with its index entry) does not matter, small enough to be read whole for the sake of one series.
+	bundleBytes = 40 << 10
+	bundleLeast = 24 << 10
+	// toastChunk is how PostgreSQL cuts what lies out of line (TOAST_MAX_CHUNK_SIZE with pages of 8 KiB). Four of them fill a page, and beside a
+	// shorter one most of the rest of the page stays empty.
+	toastChunk = 1996
 	// metricShift: the bits of a series ID above these are its metric. A bundle holds series of one metric.
 	metricShift = 37
 )
@@ -25,11 +31,15 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // bundle gathers packed rows of one metric, in order of series IDs, on their way to a table.
 type bundle struct {
-	rows       []Row
-	bytes      int
-	start, end int64
-	version    int32
-	n          int32
+	rows  []Row
+	bytes int // of the packed rows
+	start int64
+	n     int32
+
+	times  [][]byte       // that rows share, in order of the first that does
+	places map[string]int // in times, counted from 1
+	shared []int          // by row: the place of its times, or 0
+	sizes  []int          // by row: about the bytes of a bundle that ends with it
 }
 
 // fits tells whether r can be added: rows come in order of series IDs, and a bundle holds one metric, bounded bytes and samples.
@@ -42,53 +52,98 @@ func (b *bundle) fits(r Row) bool {
 }
 
 func (b *bundle) add(r Row) {
-	if len(b.rows) == 0 {
-		b.start, b.end, b.version = r.Start, r.End, r.Version
+	size := 1 + 1 + 2 + 4 + binary.MaxVarintLen32 // version, times, members, checksum, the first start
+	previous := Row{SeriesID: r.SeriesID, Start: r.Start, End: r.Start, Version: r.Version}
+	if i := len(b.rows); i > 0 {
+		size, previous = b.sizes[i-1], b.rows[i-1]
+	} else {
+		b.start = r.Start
 	}
-	b.rows = append(b.rows, r)
+	shared := 0
+	if r.Times != nil {
+		if r.Times == previous.Times {
+			shared = b.shared[len(b.shared)-1]
+		} else if shared = b.places[string(r.Times.row)]; shared == 0 {
+			if b.places == nil {
+				b.places = map[string]int{}
+			}
+			b.times = append(b.times, r.Times.row)
+			shared = len(b.times)
+			b.places[string(r.Times.row)] = shared
+			size += lenUvarint(uint64(len(r.Times.row))) + len(r.Times.row)
+		}
+	}
+	size += lenUvarint(r.SeriesID-previous.SeriesID) + lenVarint(r.Start-previous.Start) + lenVarint(r.End-r.Start-(previous.End-previous.Start)) +
+		lenVarint(int64(r.N-previous.N)) + lenUvarint(uint64(r.Encoding)) + lenUvarint(uint64(shared)) + lenUvarint(uint64(len(r.Data))) + len(r.Data)
+	if r.Version == previous.Version { // less the highest, which is not known yet
+		size++
+	} else {
+		size += 2
+	}
+	b.rows, b.shared, b.sizes = append(b.rows, r), append(b.shared, shared), append(b.sizes, size)
 	b.bytes += len(r.Data)
-	b.start, b.end, b.version = min(b.start, r.Start), max(b.end, r.End), max(b.version, r.Version)
+	b.start = min(b.start, r.Start)
 	b.n += r.N
 }
 
-func (b *bundle) reset() {
-	clear(b.rows)
-	b.rows, b.bytes, b.n = b.rows[:0], 0, 0
-}
-
-// appendTo appends the bytes of the bundle.
-func (b *bundle) appendTo(out []byte) []byte {
-	var times [][]byte
-	place := map[string]int{}
-	for _, r := range b.rows {
-		if r.Times == nil {
+// cut returns how many of the rows to make a bundle of where more follow: so many that the last piece that PostgreSQL cuts it into is nearly full.
+func (b *bundle) cut() int {
+	best, waste := len(b.rows), toastChunk
+	bytes := 0
+	for i, r := range b.rows {
+		bytes += len(r.Data)
+		if bytes < bundleLeast {
 			continue
 		}
-		if _, ok := place[string(r.Times.row)]; !ok {
-			place[string(r.Times.row)] = len(times)
-			times = append(times, r.Times.row)
+		if w := (toastChunk - b.sizes[i]%toastChunk) % toastChunk; w <= waste {
+			best, waste = i+1, w
 		}
 	}
+	return best
+}
+
+// drop forgets the first k rows.
+func (b *bundle) drop(k int) {
+	rest := slices.Clone(b.rows[k:])
+	clear(b.rows)
+	clear(b.times)
+	clear(b.places)
+	b.rows, b.times, b.shared, b.sizes, b.bytes, b.n = b.rows[:0], b.times[:0], b.shared[:0], b.sizes[:0], 0, 0
+	for _, r := range rest {
+		b.add(r)
+	}
+}
+
+// head is the table's row of a bundle of the first k rows, without its data.
+func (b *bundle) head(k int) Row {
+	out := Row{SeriesID: b.rows[0].SeriesID, Start: b.rows[0].Start, End: b.rows[0].End, Version: b.rows[0].Version, Encoding: EncodingBundle}
+	for _, r := range b.rows[:k] {
+		out.Start, out.End, out.Version = min(out.Start, r.Start), max(out.End, r.End), max(out.Version, r.Version)
+		out.N += r.N
+	}
+	return out
+}
+
+// appendTo appends the bytes of a bundle of the first k rows.
+func (b *bundle) appendTo(out []byte, k int) []byte {
+	head := b.head(k)
+	times := b.times[:slices.Max(b.shared[:k])]
 	from := len(out)
 	out = append(out, bundleVersion)
 	out = binary.AppendUvarint(out, uint64(len(times)))
 	for _, t := range times {
 		out = binary.AppendUvarint(out, uint64(len(t)))
 	}
-	out = binary.AppendUvarint(out, uint64(len(b.rows)))
-	id, start, span, n := b.rows[0].SeriesID, b.start, int64(0), int32(0)
-	for _, r := range b.rows {
+	out = binary.AppendUvarint(out, uint64(k))
+	id, start, span, n := head.SeriesID, head.Start, int64(0), int32(0)
+	for i, r := range b.rows[:k] {
 		out = binary.AppendUvarint(out, r.SeriesID-id)
 		out = binary.AppendVarint(out, r.Start-start)
 		out = binary.AppendVarint(out, r.End-r.Start-span)
 		out = binary.AppendVarint(out, int64(r.N-n))
-		out = binary.AppendUvarint(out, uint64(b.version-r.Version))
+		out = binary.AppendUvarint(out, uint64(head.Version-r.Version))
 		out = binary.AppendUvarint(out, uint64(r.Encoding))
-		shared := 0
-		if r.Times != nil {
-			shared = 1 + place[string(r.Times.row)]
-		}
-		out = binary.AppendUvarint(out, uint64(shared))
+		out = binary.AppendUvarint(out, uint64(b.shared[i]))
 		out = binary.AppendUvarint(out, uint64(len(r.Data)))
 		id, start, span, n = r.SeriesID, r.Start, r.End-r.Start, r.N
 	}
@@ -96,11 +151,16 @@ func (b *bundle) appendTo(out []byte) []byte {
 	for _, t := range times {
 		out = append(out, t...)
 	}
-	for _, r := range b.rows {
+	for _, r := range b.rows[:k] {
 		out = append(out, r.Data...)
 	}
 	return out
 }
+
+// lenUvarint and lenVarint are how many bytes encoding/binary takes.
+func lenUvarint(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
+
+func lenVarint(v int64) int { return lenUvarint(uint64(v<<1) ^ uint64(v>>63)) }
 
 // unbundle calls fn for each packed row of a row of a table, in order of series IDs. A row that is no bundle is its own only one.
 // Their Data and Times lie in r.Data. The error, which wraps codec.ErrCorrupt, is about the bundle as a whole.

@@ -37,7 +37,7 @@ func stream(ctx context.Context, tx pgx.Tx, sql string, fn func(*Writer) error) 
 	err := fn(w)
 	for part, b := range w.bundles {
 		if err == nil {
-			err = w.close(part, b)
+			err = w.close(part, b, len(b.rows))
 		}
 	}
 	if err == nil {
@@ -69,8 +69,12 @@ func (w *Writer) Write(part int32, r Row) error {
 		b = &bundle{}
 		w.bundles[part] = b
 	}
-	if !b.fits(r) || part < 0 && len(b.rows) > 0 && floor(r.Start, Day) != floor(b.start, Day) {
-		if err := w.close(part, b); err != nil {
+	for !b.fits(r) || part < 0 && len(b.rows) > 0 && floor(r.Start, Day) != floor(b.start, Day) {
+		k := len(b.rows)
+		if last := b.rows[k-1].SeriesID; r.SeriesID >= last && r.SeriesID>>metricShift == last>>metricShift && floor(r.Start, Day) == floor(b.start, Day) {
+			k = b.cut() // the rest goes with r
+		}
+		if err := w.close(part, b, k); err != nil {
 			return err
 		}
 	}
@@ -84,19 +88,18 @@ func (w *Writer) writeRaw(part int32, r Row, last int64) error {
 	return w.written()
 }
 
-// close writes what a bundle has gathered.
-func (w *Writer) close(part int32, b *bundle) error {
-	if len(b.rows) == 0 {
+// close writes the first k rows that a bundle has gathered.
+func (w *Writer) close(part int32, b *bundle, k int) error {
+	if k == 0 {
 		return nil
 	}
-	first, last := b.rows[0], b.rows[len(b.rows)-1]
-	if len(b.rows) == 1 && first.Times == nil {
-		w.buf = appendTuple(w.buf, part, first, int64(first.SeriesID), 1, func(out []byte) []byte { return append(out, first.Data...) })
+	last := int64(b.rows[k-1].SeriesID)
+	if first := b.rows[0]; k == 1 && first.Times == nil {
+		w.buf = appendTuple(w.buf, part, first, last, 1, func(out []byte) []byte { return append(out, first.Data...) })
 	} else {
-		head := Row{SeriesID: first.SeriesID, Start: b.start, End: b.end, N: b.n, Version: b.version, Encoding: EncodingBundle}
-		w.buf = appendTuple(w.buf, part, head, int64(last.SeriesID), int32(len(b.rows)), b.appendTo)
+		w.buf = appendTuple(w.buf, part, b.head(k), last, int32(k), func(out []byte) []byte { return b.appendTo(out, k) })
 	}
-	b.reset()
+	b.drop(k)
 	return w.written()
 }
 
