@@ -158,9 +158,15 @@ func (db *DB) merge(ctx context.Context) error {
 // tidy evicts what the cache holds too long or too much of, and lets go of series that have ended.
 func (db *DB) tidy(ctx context.Context, now time.Time) error {
 	db.boundCache(now.Add(-db.cfg.CacheWindow).UnixMilli())
+	db.letGo(now)
+	return db.end(ctx, now)
+}
+
+// letGo lets go of series that have ended; the catalogue is to be told of them, and of those that it could not be told the last time.
+func (db *DB) letGo(now time.Time) {
 	db.resolver.lifecycle.Lock()
 	defer db.resolver.lifecycle.Unlock()
-	// What the catalogue could not be told the last time has left memory already, unless it came back.
+	db.unended = db.away(db.unended, now) // so that a series which came back and leaves again is not in it twice
 	var leaving []uint64
 	collected := db.head.Collect(func(s *head.Series) {
 		leaving = append(leaving, s.ID)
@@ -171,14 +177,30 @@ func (db *DB) tidy(ctx context.Context, now time.Time) error {
 			db.catalogue.Stayed(id)
 		}
 	}
-	ended := slices.DeleteFunc(append(db.unended, collected...), func(e head.Ended) bool {
-		back := db.head.ByID(e.ID) != nil
-		if back {
-			db.catalogue.Stayed(e.ID)
+	db.unended = append(db.unended, collected...)
+}
+
+// endAtOnce bounds the series that are marked as ended in one transaction, which holds off the creation of others.
+const endAtOnce = 2000
+
+// end tells the catalogue of series that have left memory, some at a time. What it could not be told remains for the next time.
+func (db *DB) end(ctx context.Context, now time.Time) error {
+	for len(db.unended) > 0 {
+		n := min(endAtOnce, len(db.unended))
+		if err := db.endSome(ctx, slices.Clone(db.unended[:n]), now); err != nil {
+			return err
 		}
-		return back
-	})
-	db.unended = ended
+		db.unended = db.unended[n:]
+	}
+	db.unended = nil
+	return nil
+}
+
+// endSome marks as ended those of the series that have not come back to memory since they left.
+func (db *DB) endSome(ctx context.Context, ended []head.Ended, now time.Time) error {
+	db.resolver.lifecycle.Lock()
+	defer db.resolver.lifecycle.Unlock()
+	ended = db.away(ended, now)
 	if len(ended) == 0 {
 		return nil
 	}
@@ -186,11 +208,21 @@ func (db *DB) tidy(ctx context.Context, now time.Time) error {
 	for i, e := range ended {
 		ids[i], last[i] = e.ID, db.lastSample(e.Last, now)
 	}
-	if err := db.catalogue.End(ctx, db.fence, ids, last); err != nil {
-		return err
-	}
-	db.unended = nil
-	return nil
+	return db.catalogue.End(ctx, db.fence, ids, last)
+}
+
+// away returns, in place, those of the series that have not come back to memory. The catalogue did not know the end of one that has, so the
+// head is told of its youngest sample here: else, should the series get late samples only, it would end before it.
+func (db *DB) away(ended []head.Ended, now time.Time) []head.Ended {
+	return slices.DeleteFunc(ended, func(e head.Ended) bool {
+		s := db.head.ByID(e.ID)
+		if s == nil {
+			return false
+		}
+		s.Lived(db.lastSample(e.Last, now))
+		db.catalogue.Stayed(e.ID)
+		return true
+	})
 }
 
 // lastSample is the time in ms of the youngest sample that a series can have had. If that is not known it was before now.

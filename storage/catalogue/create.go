@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/jackc/pgerrcode"
@@ -178,7 +179,8 @@ func (c *Catalogue) forgetAll(ctx context.Context) (retired int64, err error) {
 // Fence begins a transaction of the leader: it fails if another process leads now.
 type Fence func(ctx context.Context, tx pgx.Tx) error
 
-// End notes that no active writer knows the series any more; last is the youngest sample of each, in ms.
+// End notes that no active writer knows the series any more; last is the youngest sample of each, in ms. It holds off the creation of
+// series, so ids should not be many.
 func (c *Catalogue) End(ctx context.Context, fence Fence, ids []uint64, last []int64) error {
 	c.changing.Lock()
 	defer c.changing.Unlock()
@@ -215,10 +217,20 @@ func (c *Catalogue) Revive(ctx context.Context, ids []uint64, fn func(Series)) e
 	}); err != nil || len(back) == 0 {
 		return err
 	}
+	// In steps, for each holds off the creation of series.
+	for part := range slices.Chunk(back, 5000) {
+		if err := c.reviveSome(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Catalogue) reviveSome(ctx context.Context, ids []uint64) error {
 	c.changing.Lock()
 	defer c.changing.Unlock()
 	var version int64
-	if err := c.pool.QueryRow(ctx, schema.SeriesRevive, signed(back)).Scan(&version); err != nil {
+	if err := c.pool.QueryRow(ctx, schema.SeriesRevive, signed(ids)).Scan(&version); err != nil {
 		c.results.discard(everything)
 		return err
 	}

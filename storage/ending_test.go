@@ -1,0 +1,121 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/promkeep/promkeep/storage/pgtest"
+)
+
+// writeSeries writes a sample of each of n series of a metric, all of one job.
+func writeSeries(t testing.TB, db *DB, metric string, n int, at int64) {
+	t.Helper()
+	b, err := db.NewBatch(context.Background(), "")
+	require.NoError(t, err)
+	defer b.Release()
+	for i := range n {
+		l := labels.FromStrings("__name__", metric, "i", fmt.Sprint(i), "job", "kubelet", "of", metric)
+		b.New(keyOf(l), l)
+		b.Float(at, 0, 1)
+	}
+	require.NoError(t, b.Commit(context.Background()))
+}
+
+// TestSeriesAreCreatedWhileManyEnd: ending many series holds off new ones for a step, not until all have ended.
+func TestSeriesAreCreatedWhileManyEnd(t *testing.T) {
+	pg := pgtest.New(t)
+	ctx := context.Background()
+	c := &clock{day.Add(time.Hour)}
+	db := open(t, testConfig(t, pg, c))
+	const steps = 8
+	const ending = steps*endAtOnce - endAtOnce/2
+	writeSeries(t, db, "old", ending, c.now.UnixMilli())
+	c.now = day.Add(40 * time.Hour)
+	at := c.now.UnixMilli()
+	for range 3 {
+		require.NoError(t, db.Flush(ctx))
+	}
+	version := func() (v int) {
+		require.NoError(t, pg.Pool(t).QueryRow(ctx, "SELECT version FROM _promkeep.catalogue").Scan(&v))
+		return v
+	}
+	before := version()
+	done := make(chan error, 1)
+	go func() { done <- db.Maintain(ctx) }()
+	var err error
+	between, created := 0, 0
+	for working := true; working; created++ {
+		write(t, db, lset("new", created), sample{at, 1})
+		if n := countRows(t, pg, "_promkeep.series WHERE ended IS NOT NULL"); n > 0 && n < ending {
+			between++
+		}
+		select {
+		case err = <-done:
+			working = false
+		default:
+		}
+	}
+	require.NoError(t, err)
+	require.Equal(t, ending, countRows(t, pg, "_promkeep.series WHERE ended IS NOT NULL"))
+	require.Equal(t, steps+created, version()-before)
+	require.NotZero(t, between)
+	require.Len(t, read(t, db, at-1, at+1, eq("__name__", "new")), created)
+}
+
+// TestASeriesThatComesBackBeforeItsEndIsKnown and gets a late sample only, still has its youngest ones when it has ended.
+func TestASeriesThatComesBackBeforeItsEndIsKnown(t *testing.T) {
+	for _, stage := range []string{"before the next step", "before the next try"} {
+		t.Run(stage, func(t *testing.T) {
+			pg := pgtest.New(t)
+			ctx := context.Background()
+			c := &clock{day.Add(20 * time.Hour)}
+			db := open(t, testConfig(t, pg, c))
+			at := func(hour int) int64 { return day.Add(time.Duration(hour) * time.Hour).UnixMilli() }
+			write(t, db, lset("m", 1), sample{at(20), 20})
+			c.now = day.Add(40 * time.Hour)
+			for range 3 {
+				require.NoError(t, db.Flush(ctx))
+			}
+			db.flushMu.Lock()
+			db.boundCache(c.now.Add(-db.cfg.CacheWindow).UnixMilli())
+			db.letGo(c.now)
+			db.flushMu.Unlock()
+			require.Zero(t, db.head.Len())
+			write(t, db, lset("m", 1), sample{at(10), 10})
+			if strings.Contains(stage, "step") {
+				db.flushMu.Lock()
+				err := db.end(ctx, c.now)
+				db.flushMu.Unlock()
+				require.NoError(t, err)
+				require.Zero(t, countRows(t, pg, "_promkeep.series WHERE ended IS NOT NULL"))
+			}
+			c.now = day.Add(41 * time.Hour)
+			endSeries(t, db)
+			require.Zero(t, db.head.Len())
+			require.Equal(t, 1, countRows(t, pg, "_promkeep.series WHERE ended IS NOT NULL"))
+			require.Equal(t, []sample{{at(20), 20}}, read(t, db, at(19), at(21), eq("__name__", "m"))[lset("m", 1).String()])
+		})
+	}
+}
+
+// TestCreationNeedsNotTheIndexOfPairs, whose lists grow with the number of series: label sets are found by their hash.
+func TestCreationNeedsNotTheIndexOfPairs(t *testing.T) {
+	pg := pgtest.New(t)
+	db := open(t, testConfig(t, pg, &clock{day.Add(time.Hour)}))
+	for i := range 4 {
+		writeSeries(t, db, fmt.Sprint("m", i), 6000, day.UnixMilli())
+	}
+	require.NoError(t, db.Close()) // then PostgreSQL counts what its sessions did
+	scans := func(index string) (n int) {
+		require.NoError(t, pg.Pool(t).QueryRow(context.Background(), "SELECT idx_scan FROM pg_stat_all_indexes WHERE indexrelname = $1", index).Scan(&n))
+		return n
+	}
+	require.Eventually(t, func() bool { return scans("label_set_hash") > 20_000 }, 10*time.Second, 100*time.Millisecond)
+	require.Zero(t, scans("label_set_labels"))
+}
