@@ -130,10 +130,14 @@ func maxSocketPath() int {
 }
 
 // makeSocketDir returns a directory for the socket that only the account may enter: run/ in the data directory or,
-// where that path is too long for a Unix socket, a private directory under a short name elsewhere.
+// where that path is too long for a Unix socket or has a comma, a private directory under a short name elsewhere. A comma parts
+// directories in PostgreSQL's setting, where it could be quoted, and hosts in clients' connection strings, where it cannot.
 func makeSocketDir(dataDir, clusterName string, as account, log *slog.Logger) (string, error) {
 	dir := filepath.Join(dataDir, "run")
-	if len(filepath.Join(dir, socketName)) <= maxSocketPath() {
+	fits := func(dir string) bool {
+		return len(filepath.Join(dir, socketName)) <= maxSocketPath() && !strings.Contains(dir, ",")
+	}
+	if fits(dir) {
 		if exists(dir) { // it may be from a time when promkeep was started by another user
 			if err := as.ownTree(dir); err != nil {
 				return "", err
@@ -144,19 +148,19 @@ func makeSocketDir(dataDir, clusterName string, as account, log *slog.Logger) (s
 	var failed []error
 	for _, parent := range []string{os.Getenv("XDG_RUNTIME_DIR"), os.TempDir(), "/tmp"} {
 		short := filepath.Join(parent, clusterName)
-		if parent == "" || len(filepath.Join(short, socketName)) > maxSocketPath() {
+		if parent == "" || !fits(short) {
 			continue
 		}
 		if err := privateDir(short, as); err != nil {
 			failed = append(failed, err)
 			continue
 		}
-		log.Warn("The data directory's path is too long for a Unix socket: PostgreSQL's socket is elsewhere",
-			"socket_dir", short, "too_long", dir, "limit_bytes", maxSocketPath())
+		log.Warn("The data directory's path is too long for a Unix socket, or has a comma: PostgreSQL's socket is elsewhere",
+			"socket_dir", short, "unfit", dir, "limit_bytes", maxSocketPath())
 		return short, nil
 	}
-	return "", errors.Join(append(failed, fmt.Errorf("the path %s is longer than the %d bytes that a Unix socket may have, "+
-		"and no short directory can be made instead: choose a data directory with a shorter path",
+	return "", errors.Join(append(failed, fmt.Errorf("the path %s is longer than the %d bytes that a Unix socket may have, or has a comma, "+
+		"and no short directory can be made instead: choose a data directory with a shorter path and no comma",
 		filepath.Join(dir, socketName), maxSocketPath()))...)
 }
 

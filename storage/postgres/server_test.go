@@ -171,6 +171,16 @@ func TestLongPathMovesTheSocket(t *testing.T) {
 	require.NoDirExists(t, srv.socketDir, "what is outside of the data directory is taken away again")
 }
 
+// TestCommaInThePath: a comma parts the directories of PostgreSQL's sockets, and the hosts of a connection string.
+func TestCommaInThePath(t *testing.T) {
+	t.Parallel()
+	srv := start(t, Options{DataDir: filepath.Join(dataDir(t), "a,b c")})
+	require.Equal(t, 1, query1[int](t, srv.URI(), "SELECT 1"))
+	require.NotContains(t, srv.socketDir, ",")
+	stop(t, srv)
+	require.NoDirExists(t, srv.socketDir)
+}
+
 func TestPrivateDirTrustsNobodyElse(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to make files of another user")
