@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,8 @@ type ingest struct {
 	only                 []string
 	noLatency            bool
 	load                 string
+	others               []string
+	rounds               int
 }
 
 func (g *ingest) register(parent *kingpin.CmdClause) string {
@@ -39,6 +42,8 @@ func (g *ingest) register(parent *kingpin.CmdClause) string {
 	cmd.Flag("protocol", "Version of remote write. VictoriaMetrics before 1.116 knows 1.0 alone.").Default(string(V1)).EnumVar(&g.protocol, string(V1), string(V2))
 	cmd.Flag("only", "Only the peer of this name. May be repeated.").StringsVar(&g.only)
 	cmd.Flag("load", "Which of the loads: an hour of 31,000 series, five minutes of 1,000,000, or both.").Default("both").EnumVar(&g.load, "hour", "million", "both")
+	cmd.Flag("promkeep", "Another build of promkeep to compare with. May be repeated.").StringsVar(&g.others)
+	cmd.Flag("rounds", "How often all are measured, in turn; the median of CPU per sample is told at the end.").Default("1").IntVar(&g.rounds)
 	cmd.Flag("no-latency", "Leave out the runs at half of the greatest rate.").BoolVar(&g.noLatency)
 	return cmd.FullCommand()
 }
@@ -61,6 +66,11 @@ func (g *ingest) peers() ([]peer, error) {
 		return nil, err
 	}
 	all := []peer{promkeepPeer(exe, g.timescale)}
+	for _, path := range g.others {
+		p := promkeepPeer(path, g.timescale)
+		p.name = filepath.Base(path)
+		all = append(all, p)
+	}
 	if path, err := exec.LookPath(g.victoria); err == nil {
 		all = append(all, victoriaMetricsPeer(path))
 		note("VictoriaMetrics: %s", version(path, "-version"))
@@ -119,21 +129,28 @@ func (g *ingest) run(ctx context.Context, _ *slog.Logger) error {
 		}
 		note("preparing %s series", count(l.load.Series))
 		sender := &Sender{Load: l.load, Protocol: Protocol(g.protocol), Batch: 2000, Concurrency: g.concurrency, Every: int(markEvery / l.load.Interval), values: l.load.Values()}
-		var results []result
-		for _, p := range peers {
-			r, err := g.measure(ctx, p, base, sender)
-			if err != nil {
-				return err
-			}
-			if l.half {
-				if r.half, err = g.atHalf(ctx, p, base, sender, r.report.Rate()/2); err != nil {
+		var rounds [][]result
+		for range max(1, g.rounds) {
+			var results []result
+			for _, p := range peers {
+				r, err := g.measure(ctx, p, base, sender)
+				if err != nil {
 					return err
 				}
+				if l.half {
+					if r.half, err = g.atHalf(ctx, p, base, sender, r.report.Rate()/2); err != nil {
+						return err
+					}
+				}
+				results = append(results, r)
 			}
-			results = append(results, r)
+			fmt.Printf("\n%s series, %s: %s samples\n\n", count(l.load.Series), l.title, count(l.load.Samples()))
+			printIngest(results, l.load, l.half)
+			rounds = append(rounds, results)
 		}
-		fmt.Printf("\n%s series, %s: %s samples\n\n", count(l.load.Series), l.title, count(l.load.Samples()))
-		printIngest(results, l.load, l.half)
+		if len(rounds) > 1 {
+			printMedians(rounds, l.load)
+		}
 	}
 	return nil
 }
@@ -245,6 +262,26 @@ func printIngest(results []result, load Load, half bool) {
 		first := results[0]
 		fmt.Printf("%s / %s: CPU %.2f, samples/s %.2f, memory %.2f\n", first.peer, r.peer,
 			float64(first.sending+first.after)/float64(r.sending+r.after), first.report.Rate()/r.report.Rate(), float64(first.peak.Memory)/float64(r.peak.Memory))
+	}
+}
+
+// printMedians tells the medians of several rounds, and those of the ratios within each.
+func printMedians(rounds [][]result, load Load) {
+	median := func(of func(round []result) float64) float64 {
+		var all []float64
+		for _, round := range rounds {
+			all = append(all, of(round))
+		}
+		slices.Sort(all)
+		return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
+	}
+	cpu := func(r result) float64 { return perSample(r.sending+r.after, int64(load.Samples())) }
+	fmt.Printf("\nmedians of %d rounds\n", len(rounds))
+	for i, r := range rounds[0] {
+		fmt.Printf("%s: %.3f CPU µs/sample, %s samples/s; ", r.peer,
+			median(func(round []result) float64 { return cpu(round[i]) }),
+			count(int(median(func(round []result) float64 { return round[i].report.Rate() }))))
+		fmt.Printf("CPU of %s / its: %.3f\n", rounds[0][0].peer, median(func(round []result) float64 { return cpu(round[0]) / cpu(round[i]) }))
 	}
 }
 
