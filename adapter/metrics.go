@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/promkeep/promkeep/storage"
 )
 
 // reason is why something of a request was refused.
@@ -140,10 +142,10 @@ func newWriteMetrics(reg prometheus.Registerer, inFlight *budget) *writeMetrics 
 	m.tenants = map[string]struct{}{}
 	m.limits = auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "promkeep_remote_write_tenant_limited_requests_total",
-		Help: "Remote-write requests that met a limit of their tenant. Of many tenants the last have the label " + otherTenants + ".",
+		Help: "Remote-write requests that met a limit of their tenant. Of many tenants the last have the label " + storage.OtherTenants + ".",
 	}, []string{"tenant", "limit"})
 	for _, limit := range []string{"samples_per_second", "active_series"} {
-		m.limits.WithLabelValues(otherTenants, limit) // so that there is a series before the first such request
+		m.limits.WithLabelValues(storage.OtherTenants, limit) // so that there is a series before the first such request
 	}
 	dropped := auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "promkeep_remote_write_dropped_samples_total",
@@ -172,20 +174,14 @@ func (m *writeMetrics) answered(p protocol, code int, took time.Duration) {
 	m.duration[p].Observe(took.Seconds())
 }
 
-const (
-	// maxTenantLabels bounds the tenants that metrics tell apart.
-	maxTenantLabels = 500
-	otherTenants    = "<other>" // which is no tenant's name
-)
-
 // limited counts a request that met a limit of its tenant.
 func (m *writeMetrics) limited(tenant, limit string) {
 	m.mu.Lock()
 	if _, ok := m.tenants[tenant]; !ok {
-		if len(m.tenants) < maxTenantLabels {
+		if len(m.tenants) < storage.MaxTenantLabels {
 			m.tenants[tenant] = struct{}{}
 		} else {
-			tenant = otherTenants
+			tenant = storage.OtherTenants
 		}
 	}
 	m.mu.Unlock()

@@ -72,11 +72,11 @@ func (db *DB) watch(ctx context.Context) error {
 	return rows.Err()
 }
 
-// maxTenantLabels bounds the tenants that metrics tell apart: those that were there first.
-const maxTenantLabels = 100
+// MaxTenantLabels bounds the tenants that metrics tell apart: those that were there first.
+const MaxTenantLabels = 500
 
-// otherTenants is no tenant's name.
-const otherTenants = "<other>"
+// OtherTenants is the label that those have together which metrics do not tell apart. It is no tenant's name.
+const OtherTenants = "<other>"
 
 // tenantMetrics exposes what tenants have in memory, and what they wrote since this process began.
 type tenantMetrics struct {
@@ -85,7 +85,7 @@ type tenantMetrics struct {
 }
 
 func newTenantMetrics(db *DB) *tenantMetrics {
-	help := " Of many tenants the youngest have the label " + otherTenants + " together."
+	help := " Of many tenants the youngest have the label " + OtherTenants + " together."
 	return &tenantMetrics{
 		db:      db,
 		series:  prometheus.NewDesc("promkeep_tenant_series", "Series of a tenant in memory."+help, []string{"tenant"}, nil),
@@ -107,11 +107,11 @@ func (m *tenantMetrics) Collect(ch chan<- prometheus.Metric) {
 	for i, t := range tenants {
 		series, samples = series+float64(t.Len()), samples+float64(t.Appended.Load())
 		name := m.db.catalogue.TenantName(t.ID)
-		if i >= maxTenantLabels {
+		if i >= MaxTenantLabels {
 			if i < len(tenants)-1 {
 				continue
 			}
-			name = otherTenants
+			name = OtherTenants
 		} else if name == "" {
 			continue // not asked for yet: it has written nothing
 		}

@@ -67,14 +67,14 @@ func TestTenantsCanBeWatched(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	cfg.Registerer = reg
 	db := open(t, cfg)
-	for i := range maxTenantLabels + 3 {
+	for i := range MaxTenantLabels + 3 {
 		name := lset("t", i).Get("i")
 		require.NoError(t, tryWrite(db, "tenant-"+name, lset("m", 1), sample{day.UnixMilli(), 1}, sample{day.UnixMilli() + 1, 1}))
 	}
 	require.NoError(t, tryWrite(db, "tenant-0", lset("m", 2), sample{day.UnixMilli(), 1}))
 	series, samples := gathered(t, reg, "promkeep_tenant_series"), gathered(t, reg, "promkeep_tenant_samples_appended_total")
-	require.Len(t, series, maxTenantLabels+1)
+	require.Len(t, series, MaxTenantLabels+1)
 	require.Equal(t, []float64{2, 3}, []float64{series["tenant-0 "], samples["tenant-0 "]})
 	require.Equal(t, []float64{1, 2}, []float64{series["tenant-9 "], samples["tenant-9 "]})
-	require.Equal(t, []float64{3, 6}, []float64{series[otherTenants+" "], samples[otherTenants+" "]})
+	require.Equal(t, []float64{3, 6}, []float64{series[OtherTenants+" "], samples[OtherTenants+" "]})
 }
