@@ -49,8 +49,13 @@ type bundle struct {
 // setup serves a handler over storage on a real database.
 func setup(t testing.TB, uri string, opts adapter.Options) *bundle {
 	t.Helper()
+	return setupStore(t, storage.Config{URI: uri}, opts)
+}
+
+func setupStore(t testing.TB, cfg storage.Config, opts adapter.Options) *bundle {
+	t.Helper()
 	db, err := storage.Open(context.Background(), storage.Config{
-		URI: uri, NoMaintenance: true,
+		URI: cfg.URI, MaxTenants: cfg.MaxTenants, NoMaintenance: true,
 		Logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	require.NoError(t, err)

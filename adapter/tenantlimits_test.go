@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -240,6 +241,32 @@ func TestSeriesLimitOfMany(t *testing.T) {
 	require.Len(t, b.read(t, "", matching("s")), 100)
 	require.LessOrEqual(t, good, 2)
 	require.EqualValues(t, senders*50-100, b.metric(t, "promkeep_remote_write_rejected_samples_total", "series_limit"))
+}
+
+// TestTenantsAreBounded: not every name in a header becomes a tenant, however many requests come together; those there are write on.
+func TestTenantsAreBounded(t *testing.T) {
+	const limit, names = 5, 20
+	b := setupStore(t, storage.Config{URI: pgtest.New(t).URI, MaxTenants: limit}, adapter.Options{Tenancy: &tenancy.Policy{Header: tenancy.DefaultHeader}})
+	body := compress(t, requestOf(series("__name__", "a")))
+	answers := make([]answer, names)
+	var group sync.WaitGroup
+	for i := range names {
+		group.Go(func() { answers[i] = b.post(t, body, "X-Scope-OrgID", fmt.Sprint("t", i)) })
+	}
+	group.Wait()
+	good := 0
+	for i, a := range answers {
+		if a.code == 204 {
+			good++
+			require.Equal(t, 204, b.post(t, body, "X-Scope-OrgID", fmt.Sprint("t", i)).code)
+			continue
+		}
+		require.Equal(t, 429, a.code, a.body)
+		require.Contains(t, a.body, "max_tenants: 5")
+		require.NotEmpty(t, a.header.Get("Retry-After"))
+	}
+	require.Equal(t, limit, good)
+	require.EqualValues(t, names-limit, b.metric(t, "promkeep_remote_write_rejected_requests_total", "limit"))
 }
 
 // TestTenantMetricsAreBounded: a flood of tenants does not make as many series of promkeep's own.

@@ -250,6 +250,8 @@ var (
 	ServerVersion string
 	//go:embed queries/stored_samples.sql
 	StoredSamples string
+	//go:embed queries/tenant_count.sql
+	TenantCount string
 	//go:embed queries/tenant_create.sql
 	TenantCreate string
 	//go:embed queries/tenant_id.sql

@@ -62,7 +62,8 @@ type hist struct {
 
 var batches = sync.Pool{New: func() any { return new(Batch) }}
 
-// NewBatch begins a batch of the tenant with the name; "" is DefaultTenant. A new tenant is created.
+// NewBatch begins a batch of the tenant with the name; "" is DefaultTenant. A new tenant is created, or
+// refused with a *TenantsError.
 func (db *DB) NewBatch(ctx context.Context, tenant string) (*Batch, error) {
 	if err := db.log.Err(); err != nil {
 		return nil, logError(err)
@@ -70,9 +71,9 @@ func (db *DB) NewBatch(ctx context.Context, tenant string) (*Batch, error) {
 	if tenant == "" {
 		tenant = DefaultTenant
 	}
-	id, err := db.catalogue.Tenant(ctx, tenant)
+	id, err := db.tenant(ctx, tenant)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	b := batches.Get().(*Batch)
 	b.db, b.tenant, b.filling = db, db.head.Tenant(id), true

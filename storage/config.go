@@ -26,6 +26,7 @@ type Config struct {
 	HeadBytes      int64           // bound of unflushed samples in memory, above which writes are refused; 2 GiB
 	QueueBytes     int             // bound of what waits for a commit; 64 MiB
 	MaxConns       int32           // connections to the database beside the log's; 10
+	MaxTenants     int             // tenants there may be before writes for new ones are refused; 0 is no limit
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

@@ -160,6 +160,7 @@ func (s *serve) store(ctx context.Context, logger *slog.Logger, front *front, po
 		HeadBytes:      int64(s.headSize),
 		QueueBytes:     int(s.queueSize),
 		MaxConns:       s.connections,
+		MaxTenants:     s.tenancy.maxTenants,
 		Logger:         logger.With("component", "storage"),
 		Registerer:     registry,
 		Now:            s.debug.time,

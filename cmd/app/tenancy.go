@@ -18,6 +18,7 @@ import (
 type tenancyFlags struct {
 	enabled, basicAuth bool
 	header             string
+	maxTenants         int
 	maxQueried         int
 }
 
@@ -25,6 +26,7 @@ func (f *tenancyFlags) register(cmd *kingpin.CmdClause) {
 	cmd.Flag("tenancy.enabled", "Keep tenants apart: every write and every query must name its tenant, in the header of --tenancy.header. Without it there is one tenant.").BoolVar(&f.enabled)
 	cmd.Flag("tenancy.header", "Header with the tenant, or in queries with several as a|b, whose series are then told apart by the label __tenant_id__. It must come from a proxy that can be trusted.").Default(tenancy.DefaultHeader).StringVar(&f.header)
 	cmd.Flag("tenancy.from-basic-auth", "The tenant is the user of the basic auth of --web.config.file, and the header may name no other. Implies --tenancy.enabled.").BoolVar(&f.basicAuth)
+	cmd.Flag("tenancy.max-tenants", "Tenants there may be: writes for one more are refused with 429. 0 is any number.").Default("10000").IntVar(&f.maxTenants)
 	cmd.Flag("tenancy.max-query-tenants", "Tenants that one query may name; 0 is any number.").Default("32").IntVar(&f.maxQueried)
 }
 

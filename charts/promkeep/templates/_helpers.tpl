@@ -147,6 +147,7 @@ annotations:
   "write.max-label-name-length" $v.write.maxLabelNameLength
   "write.max-label-value-length" $v.write.maxLabelValueLength
   "tenancy.header" $v.tenancy.header
+  "tenancy.max-tenants" $v.tenancy.maxTenants
   "tenancy.max-query-tenants" $v.tenancy.maxQueryTenants
   "limits.samples-per-second" $v.limits.samplesPerSecond
   "limits.samples-burst" $v.limits.samplesBurst

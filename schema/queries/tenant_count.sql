@@ -1,0 +1,1 @@
+SELECT count(*) FROM _promkeep.tenant WHERE name <> $1
