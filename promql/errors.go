@@ -59,16 +59,22 @@ func classify(ctx context.Context, err error) error {
 }
 
 // blameStorage makes a fault of the storage of what the engine takes for one of the evaluation: samples that cannot be decoded, which
-// shows only when it iterates over them. It is 500 then, as in Prometheus, and not 422.
+// shows only when it iterates over them. It is 500 then, as in Prometheus, and not 422; and 503 where it passes.
 func blameStorage(err error) error {
 	var (
-		damage interface{ Damaged() bool }
-		known  upstream.ErrStorage
+		damage  interface{ Damaged() bool }
+		known   upstream.ErrStorage
+		passing interface{ RetryAfter() time.Duration }
 	)
-	if err == nil || errors.As(err, &known) || !errors.As(err, &damage) || !damage.Damaged() {
+	switch {
+	case err == nil || errors.As(err, &known):
 		return err
+	case errors.As(err, &passing):
+		return &storageError{err: err, unavailable: true}
+	case errors.As(err, &damage) && damage.Damaged():
+		return &storageError{err: err}
 	}
-	return &storageError{err: err}
+	return err
 }
 
 // statusOf is the HTTP status and the errorType of an error from the storage, for handlers of our own.

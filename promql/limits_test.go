@@ -66,6 +66,55 @@ func TestMemoryCeiling(t *testing.T) {
 	}
 }
 
+// TestMemoryOfAllQueries: what all queries hold together has a bound of its own. Past it they are told to come again, whatever each may hold, and
+// can when the others have ended.
+func TestMemoryOfAllQueries(t *testing.T) {
+	s := serve(t)
+	var budgets []*keep.Budget
+	server := serveOver(t, s.store, func(o *Options) {
+		o.Budget = func(ctx context.Context) context.Context {
+			b := s.store.NewBudget("--query.max-memory", 1<<30).Within("--query.max-memory-total", 1<<20)
+			budgets = append(budgets, b)
+			return keep.WithBudget(ctx, b)
+		}
+	})
+	window := "&start=" + unix(s.at(0)) + "&end=" + unix(s.at(samples-1))
+	paths := []string{
+		"/api/v1/query?query=requests_total[30m]&time=" + unix(s.at(samples/2)),
+		"/api/v1/query_range?query=requests_total*2&step=60" + window,
+		"/api/v1/query_range?query=sum(rate(requests_total[5m]))&step=60" + window, // a kernel
+		"/api/v1/series?match[]=up" + window,
+	}
+	// Another query holds nearly all of it.
+	other, err := s.store.Querier(s.at(0).UnixMilli(), s.at(samples).UnixMilli())
+	require.NoError(t, err)
+	hold := s.store.NewBudget("", 0)
+	ctx := keep.WithBudget(context.Background(), hold)
+	for hold.Held() < 1<<20-1<<10 {
+		set := other.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchRegexp, "__name__", ".+"))
+		for set.Next() {
+		}
+		require.NoError(t, set.Err())
+		require.Positive(t, hold.Held())
+	}
+	for _, path := range paths {
+		a := server.get(t, path)
+		require.Equal(t, 503, a.code, "%s: %s", path, a.body)
+		require.Equal(t, "unavailable", a.ErrorType, path)
+		require.Contains(t, a.Error, "the queries that run would hold more than 1MiB of packed rows and samples in memory (--query.max-memory-total)", path)
+		require.NotEmpty(t, a.header.Get("Retry-After"), path)
+	}
+	require.NoError(t, other.Close())
+	for _, path := range paths {
+		a := server.get(t, path)
+		require.Equal(t, 200, a.code, "%s: %s", path, a.body)
+	}
+	require.Len(t, budgets, 2*len(paths))
+	for _, b := range budgets {
+		require.Zero(t, b.Held())
+	}
+}
+
 // TestAClientThatGoesAwayCancelsItsSQL has each kind of request wait in PostgreSQL, behind a lock, and looks there for what becomes
 // of its statement when the client goes away, and when its timeout is over.
 func TestAClientThatGoesAwayCancelsItsSQL(t *testing.T) {

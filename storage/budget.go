@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/alecthomas/units"
@@ -21,6 +22,8 @@ type Budget struct {
 	limit      int64
 	held, peak atomic.Int64
 	total      *atomic.Int64 // of all budgets of a DB; may be nil
+	totalName  string
+	totalLimit int64 // 0: no bound
 }
 
 // NewBudget returns a budget of limit bytes; at 0 or below there is no bound. The name is what errors call the limit.
@@ -29,6 +32,13 @@ func NewBudget(name string, limit int64) *Budget { return &Budget{name: name, li
 // NewBudget returns a budget that the metric promkeep_query_held_bytes counts.
 func (db *DB) NewBudget(name string, limit int64) *Budget {
 	return &Budget{name: name, limit: limit, total: &db.queryBytes}
+}
+
+// Within also bounds what all budgets of the DB hold together: past limit bytes, whatever would hold more gets a TotalError. At 0 there is no
+// bound. The name is what errors call the limit.
+func (b *Budget) Within(name string, limit int64) *Budget {
+	b.totalName, b.totalLimit = name, limit
+	return b
 }
 
 func (b *Budget) add(n int64) (held int64) {
@@ -56,6 +66,19 @@ func (e *BudgetError) Limit() (name string, bytes int64) { return e.Name, e.Byte
 func (e *BudgetError) Error() string {
 	return fmt.Sprintf("the query would hold more than %s of packed rows and samples in memory (%s)", units.Base2Bytes(e.Bytes), e.Name)
 }
+
+// TotalError means that all queries together would hold more than they may. It passes when others end.
+type TotalError struct {
+	Name  string
+	Bytes int64
+}
+
+func (e *TotalError) Error() string {
+	return fmt.Sprintf("the queries that run would hold more than %s of packed rows and samples in memory (%s): try again later", units.Base2Bytes(e.Bytes), e.Name)
+}
+
+// RetryAfter is how long a client should wait.
+func (e *TotalError) RetryAfter() time.Duration { return 5 * time.Second }
 
 type budgetKey struct{}
 
@@ -130,6 +153,9 @@ func (s *share) take(n int64) error {
 	held := s.budget.add(n)
 	if s.budget.limit > 0 && held > s.budget.limit && n > 0 {
 		return &BudgetError{s.budget.name, s.budget.limit}
+	}
+	if b := s.budget; b.totalLimit > 0 && n > 0 && b.total != nil && b.total.Load() > b.totalLimit {
+		return &TotalError{b.totalName, b.totalLimit}
 	}
 	for peak := s.budget.peak.Load(); held > peak && !s.budget.peak.CompareAndSwap(peak, held); {
 		peak = s.budget.peak.Load()

@@ -22,7 +22,8 @@ type queryFlags struct {
 	timeout, lookback         model.Duration
 	concurrency, maxSamples   int
 	readSamples, readParallel int
-	readFrame, maxMemory      units.Base2Bytes
+	readFrame                 units.Base2Bytes
+	maxMemory, totalMemory    units.Base2Bytes
 	cors                      string
 	features                  []string
 	admin                     bool
@@ -34,6 +35,7 @@ func (q *queryFlags) register(cmd *kingpin.CmdClause) {
 	cmd.Flag("query.max-concurrency", "Queries that are evaluated at once.").Default("20").IntVar(&q.concurrency)
 	cmd.Flag("query.max-samples", "Samples that one query may hold in memory.").Default("50000000").IntVar(&q.maxSamples)
 	cmd.Flag("query.max-memory", "Bytes of packed rows, decoded samples and labels of series that one query or remote read may hold; past it, it gets 422. 0 is no bound.").Default("1GiB").BytesVar(&q.maxMemory)
+	cmd.Flag("query.max-memory-total", "Bytes of the same that all queries and remote reads together may hold; past it, those that would hold more get 503. 0 is no bound.").Default("4GiB").BytesVar(&q.totalMemory)
 	cmd.Flag("storage.remote.read-sample-limit", "Samples that one remote read of type SAMPLES may return.").Default("50000000").IntVar(&q.readSamples)
 	cmd.Flag("storage.remote.read-concurrent-limit", "Remote reads at once.").Default("10").IntVar(&q.readParallel)
 	cmd.Flag("storage.remote.read-max-bytes-in-frame", "Bytes of one frame of a streamed remote read.").Default("1MiB").BytesVar(&q.readFrame)
@@ -68,7 +70,7 @@ func (q *queryFlags) handler(db *storage.DB, flags map[string]string, retention 
 	return promql.NewHandler(promql.Options{
 		Admin: admin,
 		Budget: func(ctx context.Context) context.Context {
-			return storage.WithBudget(ctx, db.NewBudget("--query.max-memory", int64(q.maxMemory)))
+			return storage.WithBudget(ctx, db.NewBudget("--query.max-memory", int64(q.maxMemory)).Within("--query.max-memory-total", int64(q.totalMemory)))
 		},
 		Queryable:           store,
 		Cardinality:         store,

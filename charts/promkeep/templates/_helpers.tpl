@@ -156,6 +156,7 @@ annotations:
   "query.lookback-delta" $v.query.lookbackDelta
   "query.max-concurrency" $v.query.maxConcurrency
   "query.max-memory" $v.query.maxMemory
+  "query.max-memory-total" $v.query.maxMemoryTotal
   "query.max-samples" $v.query.maxSamples
 }}
 {{- range list "db.uri" "db.uri-file" "data-dir" "postgres.bin-dir" "web.config.file" "web.listen-address" "write.relabel-config.file" "limits.file" }}
