@@ -226,6 +226,37 @@ func (r *running) quiet(ctx context.Context) error {
 	return err
 }
 
+// victoriaMerged waits until VictoriaMetrics says that no merge runs: where the machine is busy one may look quiet.
+func (r *running) victoriaMerged(ctx context.Context) error {
+	for {
+		body, err := r.get(ctx, "/metrics")
+		if err != nil {
+			return err
+		}
+		found, active := 0, 0.0
+		for line := range strings.Lines(string(body)) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if name == "vm_active_force_merges" || strings.HasPrefix(name, "vm_active_merges{") {
+				n, err := strconv.ParseFloat(value, 64)
+				if err != nil {
+					return fmt.Errorf("%q: %w", line, err)
+				}
+				found++
+				active += n
+			}
+		}
+		if found < 2 {
+			return errors.New("VictoriaMetrics does not say which merges run")
+		}
+		if active == 0 {
+			return nil
+		}
+		if err := sleep(ctx, 500*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
 //go:embed backdate.sql
 var backdate string
 

@@ -353,6 +353,9 @@ func (s *store) victoriaMetrics(ctx context.Context, exe string) (out stored, er
 		if err := r.quiet(ctx); err != nil {
 			return out, err
 		}
+		if err := r.victoriaMerged(ctx); err != nil {
+			return out, err
+		}
 	}
 	if err := r.verify(ctx, s.load); err != nil {
 		return out, err
