@@ -31,7 +31,7 @@ func TestADamagedRowIsAnInternalError(t *testing.T) {
 		a := s.get(t, path)
 		require.Equal(t, 500, a.code, "%s: %s", path, a.body)
 		require.Equal(t, "internal", a.ErrorType, path)
-		require.Regexp(t, "(row|bundle) of series [0-9]+.* [0-9]+ to [0-9]+ ms", a.Error, path) // alone in its table row, or with others
+		require.Regexp(t, "(row of series|bundle of series from) [0-9]+.* [0-9]+ to [0-9]+ ms", a.Error, path) // alone in its table row, or with others
 	}
 	for name, typ := range responseTypes {
 		_, err := remoteRead(t, s, "/read", typ, s.at(0), s.at(samples/2-1), labels.MustNewMatcher(labels.MatchEqual, "__name__", "spans"))
