@@ -64,15 +64,19 @@ func TestStoreOfBeforeLastID(t *testing.T) {
 		check()
 		require.NoError(t, db.Close())
 
-		for _, sql := range []string{
+		exec := func(statements ...string) {
+			t.Helper()
+			for _, sql := range statements {
+				_, err := pool.Exec(ctx, sql)
+				require.NoError(t, err, sql)
+			}
+		}
+		exec(
 			"ALTER TABLE _promkeep.recent ADD COLUMN span int8 NOT NULL DEFAULT 0",
 			"UPDATE _promkeep.recent SET span = last_id - series_id",
 			"ALTER TABLE _promkeep.recent DROP COLUMN last_id",
 			"CREATE INDEX recent_series ON _promkeep.recent (series_id, (series_id + span))",
-		} {
-			_, err := pool.Exec(ctx, sql)
-			require.NoError(t, err, sql)
-		}
+		)
 		var columnstore []string
 		var layout string
 		require.NoError(t, pool.QueryRow(ctx, schema.GetSetting, "layout").Scan(&layout))
@@ -86,22 +90,17 @@ func TestStoreOfBeforeLastID(t *testing.T) {
 				_, err := pool.Exec(ctx, "SELECT decompress_chunk($1::regclass)", k)
 				require.NoError(t, err)
 			}
-			_, err = pool.Exec(ctx, "ALTER TABLE _promkeep.chunk SET (timescaledb.compress = false)")
-			require.NoError(t, err)
+			exec("ALTER TABLE _promkeep.chunk SET (timescaledb.compress = false)")
 		}
-		for _, sql := range []string{
+		exec(
 			"ALTER TABLE _promkeep.chunk ADD COLUMN span int8 NOT NULL DEFAULT 0",
 			"UPDATE _promkeep.chunk SET span = last_id - series_id",
 			"DROP INDEX _promkeep.chunk_series",
 			"ALTER TABLE _promkeep.chunk DROP COLUMN last_id",
 			"CREATE INDEX chunk_series ON _promkeep.chunk (series_id, (series_id + span))",
-		} {
-			_, err := pool.Exec(ctx, sql)
-			require.NoError(t, err, sql)
-		}
+		)
 		if layout == schema.LayoutTimescaleDB {
-			_, err := pool.Exec(ctx, "ALTER TABLE _promkeep.chunk SET (timescaledb.compress, timescaledb.compress_segmentby = '', timescaledb.compress_orderby = 'series_id, start')")
-			require.NoError(t, err)
+			exec("ALTER TABLE _promkeep.chunk SET (timescaledb.compress, timescaledb.compress_segmentby = '', timescaledb.compress_orderby = 'series_id, start')")
 			for _, k := range columnstore {
 				_, err := pool.Exec(ctx, "SELECT compress_chunk($1::regclass)", k)
 				require.NoError(t, err)
@@ -110,8 +109,7 @@ func TestStoreOfBeforeLastID(t *testing.T) {
 
 		migration, err := os.ReadFile("../schema/migrations/014_last_id.sql")
 		require.NoError(t, err)
-		_, err = pool.Exec(ctx, string(migration))
-		require.NoError(t, err)
+		exec(string(migration))
 		db = open(t, cfg)
 		check()
 		add(1000, 1100) // late, into the closed day

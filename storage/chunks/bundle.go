@@ -33,7 +33,6 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type bundle struct {
 	rows  []Row
 	bytes int // of the packed rows
-	start int64
 	n     int32
 
 	times  [][]byte       // that rows share, in order of the first that does
@@ -44,11 +43,13 @@ type bundle struct {
 
 // fits tells whether r can be added: rows come in order of series IDs, and a bundle holds one metric, bounded bytes and samples.
 func (b *bundle) fits(r Row) bool {
-	if len(b.rows) == 0 {
-		return true
-	}
+	return len(b.rows) == 0 || b.follows(r) && b.bytes+len(r.Data) <= bundleBytes && r.N <= math.MaxInt32-b.n
+}
+
+// follows tells whether r may stand behind the last row, were there room.
+func (b *bundle) follows(r Row) bool {
 	last := b.rows[len(b.rows)-1].SeriesID
-	return r.SeriesID >= last && r.SeriesID>>metricShift == last>>metricShift && b.bytes+len(r.Data) <= bundleBytes && r.N <= math.MaxInt32-b.n
+	return r.SeriesID >= last && r.SeriesID>>metricShift == last>>metricShift
 }
 
 func (b *bundle) add(r Row) {
@@ -56,8 +57,6 @@ func (b *bundle) add(r Row) {
 	previous := Row{SeriesID: r.SeriesID, Start: r.Start, End: r.Start, Version: r.Version}
 	if i := len(b.rows); i > 0 {
 		size, previous = b.sizes[i-1], b.rows[i-1]
-	} else {
-		b.start = r.Start
 	}
 	shared := 0
 	if r.Times != nil {
@@ -82,7 +81,6 @@ func (b *bundle) add(r Row) {
 	}
 	b.rows, b.shared, b.sizes = append(b.rows, r), append(b.shared, shared), append(b.sizes, size)
 	b.bytes += len(r.Data)
-	b.start = min(b.start, r.Start)
 	b.n += r.N
 }
 

@@ -69,9 +69,13 @@ func (w *Writer) Write(part int32, r Row) error {
 		b = &bundle{}
 		w.bundles[part] = b
 	}
-	for !b.fits(r) || part < 0 && len(b.rows) > 0 && floor(r.Start, Day) != floor(b.start, Day) {
+	for len(b.rows) > 0 {
+		sameDay := part >= 0 || floor(r.Start, Day) == floor(b.rows[0].Start, Day) // in the long-term store no row crosses a day
+		if sameDay && b.fits(r) {
+			break
+		}
 		k := len(b.rows)
-		if last := b.rows[k-1].SeriesID; r.SeriesID >= last && r.SeriesID>>metricShift == last>>metricShift && floor(r.Start, Day) == floor(b.start, Day) {
+		if sameDay && b.follows(r) {
 			k = b.cut() // the rest goes with r
 		}
 		if err := w.close(part, b, k); err != nil {
