@@ -107,6 +107,9 @@ func TestWritersBringSeriesBackWhileTheyRetire(t *testing.T) {
 				random := rand.New(rand.NewPCG(uint64(round), uint64(w)))
 				written[w] = map[int]bool{}
 				group.Go(func() {
+					var once sync.Once
+					begun := func() { once.Do(func() { began <- struct{}{} }) }
+					defer begun() // when it fails, too
 					for n := range series {
 						i := random.IntN(series/2) * 2
 						if w >= writers/2 {
@@ -118,7 +121,7 @@ func TestWritersBringSeriesBackWhileTheyRetire(t *testing.T) {
 						}
 						written[w][i] = true
 						if n == 5 {
-							began <- struct{}{}
+							begun()
 						}
 					}
 				})
@@ -205,11 +208,24 @@ func TestOneBadSeriesFailsItsOwnRequestOnly(t *testing.T) {
 	pg := pgtest.New(t)
 	c := &clock{day.Add(time.Hour)}
 	db := open(t, testConfig(t, pg, c))
-	// While the catalogue is held, requests gather to one round.
+	// While the catalogue is held, a first round waits for it, and the requests that follow gather to the next.
+	var release sync.Once
 	db.resolver.lifecycle.Lock()
+	let := func() { release.Do(db.resolver.lifecycle.Unlock) }
+	defer let() // a test that fails must not keep the database from closing
+	waiting := func(want int) func() bool {
+		return func() bool {
+			db.resolver.mu.Lock()
+			defer db.resolver.mu.Unlock()
+			return db.resolver.running && len(db.resolver.waiting) == want
+		}
+	}
 	const n = 8
 	errs := make([]error, n)
+	var first error
 	var group sync.WaitGroup
+	group.Go(func() { first = tryWrite(db, "", lset("first", 1), sample{day.UnixMilli(), 1}) })
+	require.Eventually(t, waiting(0), time.Minute, time.Millisecond)
 	for i := range n {
 		l := lset("m", i)
 		if i == 3 {
@@ -217,13 +233,10 @@ func TestOneBadSeriesFailsItsOwnRequestOnly(t *testing.T) {
 		}
 		group.Go(func() { errs[i] = tryWrite(db, "", l, sample{day.UnixMilli(), 1}) })
 	}
-	require.Eventually(t, func() bool {
-		db.resolver.mu.Lock()
-		defer db.resolver.mu.Unlock()
-		return len(db.resolver.waiting) >= n-1
-	}, 10*time.Second, time.Millisecond)
-	db.resolver.lifecycle.Unlock()
+	require.Eventually(t, waiting(n), time.Minute, time.Millisecond)
+	let()
 	group.Wait()
+	require.NoError(t, first)
 	for i, err := range errs {
 		if i == 3 {
 			require.ErrorIs(t, err, catalogue.ErrUnstorable)
