@@ -23,10 +23,12 @@ func TestADamagedRowIsAnInternalError(t *testing.T) {
 	for _, path := range paths {
 		require.Equal(t, 200, s.get(t, path).code, path)
 	}
-	for _, table := range []string{"recent", "chunk"} {
+	damage := func(table string) {
 		require.NoError(t, pgtestExec(context.Background(), s.store.pg, "UPDATE _promkeep."+table+` SET data = set_byte(data, 0, 255)
 			WHERE series_id >> 37 = (SELECT id FROM _promkeep.metric WHERE name = 'spans')`))
 	}
+	damage("recent")
+	damage("chunk")
 	for _, path := range paths {
 		a := s.get(t, path)
 		require.Equal(t, 500, a.code, "%s: %s", path, a.body)
@@ -37,8 +39,19 @@ func TestADamagedRowIsAnInternalError(t *testing.T) {
 		_, err := remoteRead(t, s, "/read", typ, s.at(0), s.at(samples/2-1), labels.MustNewMatcher(labels.MatchEqual, "__name__", "spans"))
 		require.ErrorContains(t, err, "500", name)
 	}
+	// A federation has nothing sent before it has read everything. It is about now, which is damaged once it is flushed.
+	federate := "/federate?match[]=spans&match[]=up"
+	require.Equal(t, 200, s.get(t, federate).code)
+	require.NoError(t, s.store.moveTo(context.Background(), flushed))
+	require.Contains(t, s.get(t, federate).body, "spans{")
+	damage("recent")
+	a := s.get(t, federate)
+	require.Equal(t, 500, a.code, a.body)
+	require.Regexp(t, "(row of series|bundle of series from) [0-9]+.*spans", a.body)
+	require.Equal(t, 200, s.get(t, "/federate?match[]=up").code)
+
 	require.Equal(t, 200, s.get(t, "/api/v1/query?query=up&time="+unix(s.at(samples/4))).code)
-	a := s.get(t, "/api/v1/query?query=up*on(job)up&time="+unix(s.at(samples/4)))
+	a = s.get(t, "/api/v1/query?query=up*on(job)up&time="+unix(s.at(samples/4)))
 	require.Equal(t, 422, a.code)
 	require.Equal(t, "execution", a.ErrorType)
 }

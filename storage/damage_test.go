@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -98,8 +99,14 @@ func TestADamagedRowIsReported(t *testing.T) {
 		require.NoError(t, err)
 		for _, stage := range []string{"in recent", "merged"} {
 			log.Reset()
-			require.ErrorContains(t, query("other", 1), "bundle of series from", stage)
+			before := testutil.ToFloat64(db.metrics.corruptRows)
+			err := query("other", 1)
+			require.ErrorContains(t, err, "bundle of series from", stage)
+			require.ErrorContains(t, err, "it belongs to the metric other", stage)
+			require.ErrorContains(t, err, fmt.Sprintf("%d to %d ms", day.Add(2*time.Hour).UnixMilli(), day.Add(2*time.Hour).UnixMilli()+1000), stage)
+			require.Equal(t, before+1, testutil.ToFloat64(db.metrics.corruptRows), stage)
 			require.Contains(t, log.String(), "bundle of series from", stage)
+			require.Contains(t, log.String(), "metric=other from="+day.Add(2*time.Hour).Format("2006-01-02T15:04:05.000Z"), stage)
 			require.NoError(t, query("m", 0), stage)
 			require.NoError(t, db.Maintain(ctx))
 		}

@@ -354,7 +354,8 @@ func (db *DB) Close() error {
 
 func (db *DB) corrupt(r chunks.Row, err error) {
 	db.metrics.corruptRows.Inc()
-	db.cfg.Logger.Error("a packed row cannot be read", "row", r.String(), "err", err)
+	db.cfg.Logger.Error("a packed row cannot be read", "row", r.String(), "metric", db.catalogue.MetricName(r.SeriesID),
+		"from", time.UnixMilli(r.Start).UTC(), "to", time.UnixMilli(r.End).UTC(), "err", err)
 }
 
 func logError(err error) error {

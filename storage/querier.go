@@ -264,10 +264,13 @@ func (db *DB) readRows(ctx context.Context, byID map[uint64]*selected, ids []uin
 		return share.row(&r)
 	})
 	var bad *chunks.RowError
-	if err != nil && !errors.As(err, &bad) {
-		return unavailable(err)
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &bad): // a whole bundle: its series cannot be told, but they are all of one metric
+		return fmt.Errorf("%w; it belongs to the metric %s", err, db.catalogue.MetricName(bad.Row.SeriesID))
 	}
-	return err
+	return unavailable(err)
 }
 
 // load decodes and merges all samples of the series into set.

@@ -43,6 +43,13 @@ func (c *Catalogue) ensureMetrics(ctx context.Context, series []*Series) error {
 	return c.readMetrics(ctx, c.pool, false, schema.MetricIDs, tenants, names)
 }
 
+// MetricName returns the name of the metric of a series, or "" if it is not known here.
+func (c *Catalogue) MetricName(id uint64) string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.metric[int32(id>>seriesBits)].name
+}
+
 // readMetrics adds what the query finds to the metrics known; all says that these are all there are.
 func (c *Catalogue) readMetrics(ctx context.Context, pool *pgxpool.Pool, all bool, query string, args ...any) error {
 	c.mu.RLock()
