@@ -38,10 +38,10 @@ func (h *Head) Rewrite(s *Series, fn func([]Row) ([]Row, error)) error {
 	s.rows = out
 	s.mu.Unlock()
 	for _, r := range rows {
-		h.cached.Add(-int64(len(r.Data)))
+		h.cached.Add(-r.bytes())
 	}
 	for _, r := range out {
-		h.cached.Add(int64(len(r.Data)))
+		h.cached.Add(r.bytes())
 	}
 	return nil
 }

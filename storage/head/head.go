@@ -19,7 +19,7 @@ type Head struct {
 	epoch     atomic.Uint32 // counts flushes
 	blocks    blocks        // samples that are not flushed
 	unflushed atomic.Int64  // bytes of what else is not flushed, about
-	cached    atomic.Int64  // bytes of rows
+	cached    atomic.Int64  // bytes of rows, see Row.bytes
 	coverFrom atomic.Int64  // ms: of all series, every sample at or after it is in memory
 
 	mu      sync.Mutex // guards what follows
@@ -83,7 +83,7 @@ func (h *Head) Len() int {
 // UnflushedBytes is about the memory that samples take which are not flushed yet.
 func (h *Head) UnflushedBytes() int64 { return h.blocks.used.Load() + h.unflushed.Load() }
 
-// CachedBytes is the size of the flushed rows kept in memory.
+// CachedBytes is about the memory that the flushed rows take which are kept as a cache.
 func (h *Head) CachedBytes() int64 { return h.cached.Load() }
 
 // CoverFrom is the time in ms from which on every sample of every series is in memory. A reader must ask after it has
@@ -146,12 +146,12 @@ func histogramBytes(x series.Histogram) int64 {
 // AddRow keeps a row that is in the database already.
 func (h *Head) AddRow(s *Series, r Row) {
 	s.mu.Lock()
-	s.rows = append(s.rows, r)
+	s.keep(r)
 	if r.End > s.last {
 		s.last = r.End
 	}
 	s.mu.Unlock()
-	h.cached.Add(int64(len(r.Data)))
+	h.cached.Add(r.bytes())
 }
 
 // Advance ends the flush epoch: what was appended so far belongs to the next flush, what comes does not.
@@ -202,10 +202,10 @@ func (h *Head) Flushing(fn func(s *Series, samples []Sample, st map[int64]int64,
 			return err
 		}
 		s.mu.Lock()
-		s.rows = append(s.rows, rows...)
+		s.keep(rows...)
 		s.mu.Unlock()
 		for _, r := range rows {
-			h.cached.Add(int64(len(r.Data)))
+			h.cached.Add(r.bytes())
 		}
 	}
 	return nil
@@ -221,7 +221,7 @@ func (h *Head) Flushed(version int32, committed bool) {
 				if r.Version != version {
 					return false
 				}
-				h.cached.Add(-int64(len(r.Data)))
+				h.cached.Add(-r.bytes())
 				return true
 			})
 			s.mu.Unlock()
@@ -272,7 +272,7 @@ func (h *Head) Evict(t int64) {
 			kept := make([]Row, 0, len(s.rows))
 			for _, r := range s.rows {
 				if r.End < t {
-					h.cached.Add(-int64(len(r.Data)))
+					h.cached.Add(-r.bytes())
 					continue
 				}
 				kept = append(kept, r)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -28,6 +29,23 @@ type Row struct {
 	Version    int32 // of the flush
 	Encoding   codec.Encoding
 	Data       []byte
+}
+
+// bytes is about the memory that the row takes in a series, with its part of the room that keep leaves. Fresh rows of a few dozen samples
+// are smaller than what describes them.
+func (r *Row) bytes() int64 {
+	const sizeClass = 16 // what the allocator rounds small sizes up to, about
+	const size = int64(unsafe.Sizeof(Row{}))
+	return size + size/8 + int64(len(r.Data)+sizeClass-1)&^(sizeClass-1)
+}
+
+// keep adds rows to the cache; the caller holds mu. There are a dozen rows at most, as a rule, of which each flush adds one, so room for twice
+// as many would be a waste.
+func (s *Series) keep(rows ...Row) {
+	if n := len(s.rows) + len(rows); n > cap(s.rows) {
+		s.rows = append(make([]Row, 0, n+n/4), s.rows...)
+	}
+	s.rows = append(s.rows, rows...)
 }
 
 // Series is what the head holds of one series. The order of the fields matters: it is two cache lines, of which appending
