@@ -126,11 +126,20 @@ func TestGrowthOfOthers(t *testing.T) {
 		require.NoError(t, err)
 		return do(t, server.Client(), req)
 	}
-	first := make(chan answer)
-	go func() { first <- post(of(15_000, "__name__", "a")) }()
-	<-store.held
+	release := sync.OnceFunc(func() { close(store.hold) })
+	defer release() // or the server would wait for it, if the test fails
+	first := make(chan answer, 1)
+	go func() {
+		defer close(first) // when it fails, too
+		first <- post(of(15_000, "__name__", "a"))
+	}()
+	select {
+	case <-store.held:
+	case a := <-first:
+		t.Fatalf("the first request is not committed: %d %s", a.code, a.body)
+	}
 	requireRetry(t, post(of(10_000, "__name__", "b")), 503, "requests hold the limit of 1048576 bytes")
-	close(store.hold)
+	release()
 	require.Equal(t, 204, (<-first).code)
 	require.Equal(t, 204, post(of(10_000, "__name__", "b")).code)
 }

@@ -59,12 +59,12 @@ func setupStore(t testing.TB, cfg storage.Config, opts adapter.Options) *bundle 
 		Logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	require.NoError(t, err)
-	t.Cleanup(func() { db.Close() })
+	t.Cleanup(func() { pgtest.Close(t, "the store", func() { db.Close() }) })
 	b := &bundle{db: db, registry: prometheus.NewRegistry()}
 	opts.Registerer = b.registry
 	b.handler = adapter.NewWriteHandler(adapter.NewStore(db), opts)
 	b.server = httptest.NewServer(b.handler)
-	t.Cleanup(b.server.Close)
+	t.Cleanup(func() { pgtest.Close(t, "the server", b.server.Close) })
 	t.Cleanup(func() { require.Zero(t, b.metric(t, "promkeep_remote_write_in_flight_bytes")) })
 	return b
 }

@@ -227,7 +227,9 @@ func TestSeriesLimitOfMany(t *testing.T) {
 			for i := range 50 {
 				all = append(all, series("__name__", "s", "i", fmt.Sprint(i), "s", fmt.Sprint(s)))
 			}
-			codes <- b.writeV1(t, requestOf(all...)).code
+			code := 0 // when it fails
+			defer func() { codes <- code }()
+			code = b.writeV1(t, requestOf(all...)).code
 		}()
 	}
 	good := 0

@@ -330,6 +330,8 @@ func TestLaw2DeletionIsSeenWholeOrNotAtAll(t *testing.T) {
 		settle(t, db, pg)
 		done := make(chan struct{})
 		var readers sync.WaitGroup
+		finish := sync.OnceFunc(func() { close(done); readers.Wait() })
+		defer finish() // a test that fails must not leave readers behind
 		whole, gone := 0, 0
 		var answers atomic.Int64
 		readers.Go(func() {
@@ -373,8 +375,7 @@ func TestLaw2DeletionIsSeenWholeOrNotAtAll(t *testing.T) {
 			enough := answers.Load() + 2
 			require.Eventually(t, func() bool { return t.Failed() || answers.Load() >= enough }, time.Minute, time.Millisecond)
 		}
-		close(done)
-		readers.Wait()
+		finish()
 		require.Positive(t, whole)
 		require.Positive(t, gone)
 	})

@@ -97,6 +97,8 @@ func TestLaw2ImportBesideOneThatServes(t *testing.T) {
 		}
 		var background sync.WaitGroup
 		done := make(chan struct{})
+		finish := sync.OnceFunc(func() { close(done); background.Wait() })
+		defer finish() // a test that fails must not leave them behind
 		run := func(fn func(n int)) {
 			background.Go(func() {
 				for n := 0; ; n++ {
@@ -170,8 +172,7 @@ func TestLaw2ImportBesideOneThatServes(t *testing.T) {
 		visible, err := im.Settle(ctx, time.Minute)
 		require.NoError(t, err)
 		require.True(t, visible)
-		close(done)
-		background.Wait()
+		finish()
 		for i := range all / 2 {
 			for minute := 0; minute < minutes; minute += 2 {
 				write(t, db, lset("m", i), value(i, minute))

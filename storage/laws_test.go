@@ -56,6 +56,8 @@ func TestLaw2ExactlyOnceToTheReader(t *testing.T) {
 		put()
 		done := make(chan struct{})
 		var readers sync.WaitGroup
+		finish := sync.OnceFunc(func() { close(done); readers.Wait() })
+		defer finish() // a test that fails must not leave readers behind
 		answers := 0
 		readers.Add(1)
 		go func() {
@@ -93,8 +95,7 @@ func TestLaw2ExactlyOnceToTheReader(t *testing.T) {
 			require.NoError(t, db.Maintain(ctx))
 			put()
 		}
-		close(done)
-		readers.Wait()
+		finish()
 		require.NotZero(t, answers)
 	})
 }
@@ -266,11 +267,13 @@ func TestLaw8ManyAdaptersOneDatabase(t *testing.T) {
 		FROM _promkeep.log) AS steps WHERE step <> 1`).Scan(&gaps))
 	require.Zero(t, gaps)
 
-	opened := make(chan *DB)
+	opened := make(chan *DB, 1)
 	go func() {
-		db, err := Open(ctx, testConfig(t, pg, c))
+		defer close(opened)
+		db, err := Open(t.Context(), testConfig(t, pg, c)) // ends with the test, if that fails
 		if err != nil {
 			t.Error(err)
+			return
 		}
 		opened <- db
 	}()
@@ -281,7 +284,8 @@ func TestLaw8ManyAdaptersOneDatabase(t *testing.T) {
 	}
 	require.NoError(t, first.Close())
 	second := <-opened
-	defer second.Close()
+	require.NotNil(t, second)
+	defer pgtest.Close(t, "the second", func() { second.Close() })
 	require.Len(t, read(t, second, 0, c.now.UnixMilli(), eq("__name__", "m")), 20)
 	var sealed, open int
 	require.NoError(t, pg.Pool(t).QueryRow(ctx, "SELECT count(*) FILTER (WHERE sealed), count(*) FILTER (WHERE NOT sealed) FROM _promkeep.log_segment").Scan(&sealed, &open))
@@ -298,7 +302,7 @@ func TestLaw8ManyAdaptersOneDatabase(t *testing.T) {
 	select {
 	case err := <-second.Fatal():
 		require.ErrorIs(t, err, samplelog.ErrFenced)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("an overtaken promkeep goes on")
 	}
 }
@@ -360,13 +364,13 @@ func TestRetriesWhileTheDatabaseIsAway(t *testing.T) {
 	server.Stop(t)
 	require.Eventually(t, func() bool {
 		return errors.Is(tryWrite(db, "", lset("m", 1), sample{day.UnixMilli() + 1, 2}), ErrUnavailable)
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	require.Equal(t, []sample{{day.UnixMilli(), 1}}, read(t, db, day.UnixMilli(), c.now.UnixMilli(), eq("__name__", "m"))[lset("m", 1).String()][:1],
 		"what is in memory is served while the database is away")
 	server.Start(t)
 	require.Eventually(t, func() bool {
 		return tryWrite(db, "", lset("m", 1), sample{day.UnixMilli() + 2, 3}) == nil
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	require.NoError(t, db.Flush(context.Background()))
 	got := read(t, db, 0, c.now.UnixMilli(), eq("__name__", "m"))[lset("m", 1).String()]
 	require.Equal(t, sample{day.UnixMilli(), 1}, got[0])

@@ -55,7 +55,7 @@ func open(t testing.TB, cfg Config) *DB {
 	t.Helper()
 	db, err := Open(context.Background(), cfg)
 	require.NoError(t, err)
-	t.Cleanup(func() { db.Close() })
+	t.Cleanup(func() { pgtest.Close(t, "the store", func() { db.Close() }) })
 	return db
 }
 

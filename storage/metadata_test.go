@@ -164,9 +164,22 @@ func TestLaw4MetadataThatWaitsIsBounded(t *testing.T) {
 	defer tx.Rollback(ctx)
 	_, err = tx.Exec(ctx, "LOCK TABLE _promkeep.metadata IN ACCESS EXCLUSIVE MODE")
 	require.NoError(t, err)
-	results := make(chan error, 64)
+	// waiters is how many requests wait for the next round of writing; -1 until the first round is under way.
+	waiters := func() int {
+		db.metadata.mu.Lock()
+		defer db.metadata.mu.Unlock()
+		if !db.metadata.running {
+			return -1
+		}
+		return len(db.metadata.waiters)
+	}
+	first := make(chan error, 1)
+	go func() { first <- announce(db, "", "first", "x") }()
+	require.Eventually(t, func() bool { return waiters() == 0 }, time.Minute, time.Millisecond)
+	const requests = 63
+	results := make(chan error, requests)
 	help := strings.Repeat("x", 8<<10)
-	for i := range 64 { // 32 MiB
+	for i := range requests { // 32 MiB
 		go func() {
 			var entries []string
 			for k := range 64 {
@@ -175,25 +188,22 @@ func TestLaw4MetadataThatWaitsIsBounded(t *testing.T) {
 			results <- announce(db, "", entries...)
 		}()
 	}
-	refused := 0
-	for { // those that are refused answer at once, the others wait
-		select {
-		case err := <-results:
-			var overload interface{ RetryAfter() time.Duration }
-			require.ErrorAs(t, err, &overload)
-			refused++
-			continue
-		case <-time.After(time.Second):
-		}
-		break
+	// Those that are refused answer at once, the others wait.
+	require.Eventually(t, func() bool { return len(results)+waiters() == requests }, time.Minute, time.Millisecond)
+	refused := len(results)
+	for range refused {
+		var overload interface{ RetryAfter() time.Duration }
+		require.ErrorAs(t, <-results, &overload)
 	}
 	require.Greater(t, refused, 16)
-	require.Less(t, refused, 64)
+	require.Less(t, refused, requests)
 	db.metadata.mu.Lock()
-	require.LessOrEqual(t, db.metadata.bytes, maxMetadataBytes+64*len(help)+64*64)
+	waiting := db.metadata.bytes
 	db.metadata.mu.Unlock()
+	require.LessOrEqual(t, waiting, maxMetadataBytes+64*len(help)+64*64)
 	require.NoError(t, tx.Rollback(ctx))
-	for range 64 - refused {
+	require.NoError(t, <-first)
+	for range requests - refused {
 		require.NoError(t, <-results)
 	}
 	require.NoError(t, announce(db, "", "again", help))

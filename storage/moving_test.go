@@ -42,7 +42,10 @@ func TestLaw2AReaderThatIsHeldUpMissesNothing(t *testing.T) {
 		_, err = holder.Exec(ctx, "LOCK TABLE "+child+" IN ACCESS EXCLUSIVE MODE")
 		require.NoError(t, err)
 		got := make(chan map[string][]sample, 1)
-		go func() { got <- read(t, db, 0, c.now.UnixMilli(), eq("__name__", "m")) }()
+		go func() {
+			defer close(got) // when reading fails, too
+			got <- read(t, db, 0, c.now.UnixMilli(), eq("__name__", "m"))
+		}()
 		require.Eventually(t, func() bool {
 			var waiting int
 			require.NoError(t, pool.QueryRow(ctx, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::regclass", child).Scan(&waiting))

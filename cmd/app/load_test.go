@@ -45,6 +45,8 @@ func TestHeavyQueriesDoNotStopWrites(t *testing.T) {
 	var writes atomic.Int64
 	var slowest time.Duration
 	var writer sync.WaitGroup
+	finish := sync.OnceFunc(func() { close(done); writer.Wait() })
+	defer finish()
 	writer.Add(1)
 	go func() {
 		defer writer.Done()
@@ -97,8 +99,7 @@ func TestHeavyQueriesDoNotStopWrites(t *testing.T) {
 		}()
 	}
 	queries.Wait()
-	close(done)
-	writer.Wait()
+	finish()
 	t.Logf("%d queries answered, %d told to come back; meanwhile %d writes acknowledged, the slowest after %s", answered.Load(), refused.Load(), writes.Load(), slowest)
 	require.NotZero(t, answered.Load())
 	require.NotZero(t, writes.Load())

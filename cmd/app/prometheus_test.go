@@ -43,7 +43,7 @@ func prometheus(t *testing.T, config string) string {
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
-	}, 30*time.Second, 20*time.Millisecond, "Prometheus does not start: %s", log)
+	}, 2*time.Minute, 20*time.Millisecond, "Prometheus does not start: %s", log)
 	return base
 }
 
@@ -103,7 +103,7 @@ scrape_configs:
 		last = time.UnixMilli(int64(youngest * 1000))
 		// Series travel in several queues, of which one may lag behind.
 		return found && last.After(ends[0].Add(time.Second))
-	}, 30*time.Second, 50*time.Millisecond, "the samples do not arrive")
+	}, 2*time.Minute, 50*time.Millisecond, "the samples do not arrive")
 
 	// Older engines extrapolate counters that began near zero otherwise, and average in another order: neither is asked.
 	queries := []string{
@@ -137,7 +137,7 @@ scrape_configs:
 		require.Equal(t, fmt.Sprint(matrix(t, prom, raw, ends[0])), fmt.Sprint(matrix(t, p.url, raw, ends[0])), "%s: every sample", stage)
 	}
 	check("as written")
-	require.Eventually(t, func() bool { return flushes(t, p.url) >= 2 }, 30*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return flushes(t, p.url) >= 2 }, 2*time.Minute, 50*time.Millisecond)
 	check("flushed")
 	p.stop(t)
 	p = start(t, port, nil, args...).ready(t)

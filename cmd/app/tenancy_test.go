@@ -365,7 +365,7 @@ func TestTenantLimits(t *testing.T) {
 	}
 	log := func(text string) {
 		t.Helper()
-		require.Eventually(t, func() bool { return strings.Contains(p.log.String(), text) }, 20*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return strings.Contains(p.log.String(), text) }, time.Minute, 10*time.Millisecond)
 	}
 	put("overrides: [")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))

@@ -180,6 +180,6 @@ func newPool(t testing.TB, uri string) *pgxpool.Pool {
 	if err != nil {
 		t.Fatalf("pgtest: %s", err)
 	}
-	t.Cleanup(pool.Close)
+	t.Cleanup(func() { Close(t, "a test's pool", pool.Close) })
 	return pool
 }
