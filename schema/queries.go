@@ -258,6 +258,12 @@ var (
 	TenantID string
 	//go:embed queries/tenants.sql
 	Tenants string
+	//go:embed queries/times_expire.sql
+	TimesExpire string
+	//go:embed queries/times_put.sql
+	TimesPut string
+	//go:embed queries/times_read.sql
+	TimesRead string
 	//go:embed queries/timescaledb_available.sql
 	TimescaleDBAvailable string
 	//go:embed queries/timescaledb_batch.sql

@@ -1,7 +1,7 @@
--- What the schemas of promkeep take on disk, indexes and TOAST included: the packed rows, their indexes, the catalogue, which is all the
+-- What the schemas of promkeep take on disk, indexes and TOAST included: the packed rows with their timestamps, their indexes, the catalogue, which is all the
 -- rest, and the log. The log's space is used again and again: it is what ten minutes take, however much is stored.
 WITH relation AS (
-    SELECT c.oid, n.nspname, c.relname, c.relname ~ '^(chunk|recent|_hyper|compress_hyper)' AND n.nspname IN ('_promkeep', '_timescaledb_internal') AS packed, c.relname ~ '^log' AS log
+    SELECT c.oid, n.nspname, c.relname, c.relname ~ '^(chunk|recent|times|_hyper|compress_hyper)' AND n.nspname IN ('_promkeep', '_timescaledb_internal') AS packed, c.relname ~ '^log' AS log
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname IN ('_promkeep', 'promkeep', '_timescaledb_internal', '_timescaledb_catalog') AND c.relkind IN ('r', 'm', 'S')
 )

@@ -16,10 +16,13 @@ const EncodingBundle codec.Encoding = 16
 
 const (
 	bundleVersion = 1
+	// bundleReferring is the version of bundles of which some timestamps are kept in the table times.
+	bundleReferring = 2
 	// bundleBytes is how large the packed rows of a bundle get, bundleLeast how large they are at least where more follow: large enough that
 	// what a table's row costs (about 100 bytes with its index entry) does not matter, small enough to be read whole for the sake of one series.
-	bundleBytes = 40 << 10
-	bundleLeast = 24 << 10
+	// The more there is between them, the fuller is the last piece.
+	bundleBytes = 48 << 10
+	bundleLeast = 16 << 10
 	// toastChunk is how PostgreSQL cuts what lies out of line (TOAST_MAX_CHUNK_SIZE with pages of 8 KiB). Four of them fill a page, and beside a
 	// shorter one most of the rest of the page stays empty.
 	toastChunk = 1996
@@ -35,7 +38,8 @@ type bundle struct {
 	bytes int // of the packed rows
 	n     int32
 
-	times  [][]byte       // that rows share, in order of the first that does
+	refer  bool           // timestamps are kept in the table times, if they are many
+	times  []*Times       // that rows share, in order of the first that does
 	places map[string]int // in times, counted from 1
 	shared []int          // by row: the place of its times, or 0
 	sizes  []int          // by row: about the bytes of a bundle that ends with it
@@ -62,14 +66,19 @@ func (b *bundle) add(r Row) {
 	if r.Times != nil {
 		if r.Times == previous.Times {
 			shared = b.shared[len(b.shared)-1]
-		} else if shared = b.places[string(r.Times.row)]; shared == 0 {
+		} else if data, referred := r.Times.inBundle(b.refer); b.places[string(data)] > 0 {
+			shared = b.places[string(data)]
+		} else {
 			if b.places == nil {
 				b.places = map[string]int{}
 			}
-			b.times = append(b.times, r.Times.row)
+			b.times = append(b.times, r.Times)
 			shared = len(b.times)
-			b.places[string(r.Times.row)] = shared
-			size += lenUvarint(uint64(len(r.Times.row))) + len(r.Times.row)
+			b.places[string(data)] = shared
+			size += 1 + len(data)
+			if !referred {
+				size += lenUvarint(uint64(len(data))) - 1
+			}
 		}
 	}
 	size += lenUvarint(r.SeriesID-previous.SeriesID) + lenVarint(r.Start-previous.Start) + lenVarint(r.End-r.Start-(previous.End-previous.Start)) +
@@ -84,16 +93,18 @@ func (b *bundle) add(r Row) {
 	b.n += r.N
 }
 
-// cut returns how many of the rows to make a bundle of where more follow: so many that the last piece that PostgreSQL cuts it into is nearly full.
+// cut returns how many of the rows to make a bundle of where more follow: so many that the least part of it is what stays empty of the last piece
+// that PostgreSQL cuts it into, and what the table's row costs.
 func (b *bundle) cut() int {
-	best, waste := len(b.rows), toastChunk
+	const row = 120 // bytes of a table's row, with its index entry
+	best, waste := len(b.rows), 1.0
 	bytes := 0
 	for i, r := range b.rows {
 		bytes += len(r.Data)
 		if bytes < bundleLeast {
 			continue
 		}
-		if w := (toastChunk - b.sizes[i]%toastChunk) % toastChunk; w <= waste {
+		if w := float64((toastChunk-b.sizes[i]%toastChunk)%toastChunk+row) / float64(b.sizes[i]); w <= waste {
 			best, waste = i+1, w
 		}
 	}
@@ -130,7 +141,13 @@ func (b *bundle) appendTo(out []byte, k int) []byte {
 	out = append(out, bundleVersion)
 	out = binary.AppendUvarint(out, uint64(len(times)))
 	for _, t := range times {
-		out = binary.AppendUvarint(out, uint64(len(t)))
+		data, referred := t.inBundle(b.refer)
+		if referred {
+			out[from] = bundleReferring
+			out = append(out, 0)
+		} else {
+			out = binary.AppendUvarint(out, uint64(len(data)))
+		}
 	}
 	out = binary.AppendUvarint(out, uint64(k))
 	id, start, span, n := head.SeriesID, head.Start, int64(0), int32(0)
@@ -147,7 +164,8 @@ func (b *bundle) appendTo(out []byte, k int) []byte {
 	}
 	out = binary.BigEndian.AppendUint32(out, crc32.Checksum(out[from:], castagnoli))
 	for _, t := range times {
-		out = append(out, t...)
+		data, _ := t.inBundle(b.refer)
+		out = append(out, data...)
 	}
 	for _, r := range b.rows[:k] {
 		out = append(out, r.Data...)
@@ -161,7 +179,7 @@ func lenUvarint(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 func lenVarint(v int64) int { return lenUvarint(uint64(v<<1) ^ uint64(v>>63)) }
 
 // unbundle calls fn for each packed row of a row of a table, in order of series IDs. A row that is no bundle is its own only one.
-// Their Data and Times lie in r.Data. The error, which wraps codec.ErrCorrupt, is about the bundle as a whole.
+// Their Data and Times lie in r.Data, but for Times that are kept in the table times, which have no row yet. The error, which wraps codec.ErrCorrupt, is about the bundle as a whole.
 func unbundle(r Row, fn func(Row) error) error {
 	if r.Encoding != EncodingBundle {
 		return fn(r)
@@ -181,14 +199,17 @@ func unbundle(r Row, fn func(Row) error) error {
 // members reads the directory of a bundle.
 func (r Row) members() ([]Row, error) {
 	d := directory{b: r.Data}
-	if len(r.Data) == 0 || r.Data[0] != bundleVersion {
-		return nil, fmt.Errorf("%w: not a bundle of version %d", codec.ErrCorrupt, bundleVersion)
+	if len(r.Data) == 0 || r.Data[0] != bundleVersion && r.Data[0] != bundleReferring {
+		return nil, fmt.Errorf("%w: not a bundle of version %d or %d", codec.ErrCorrupt, bundleVersion, bundleReferring)
 	}
 	d.at = 1
 	times := make([]*Times, d.count())
 	sizes := make([]int, len(times))
+	referred := make([]bool, len(times))
 	for i := range sizes {
-		sizes[i] = d.length()
+		if sizes[i] = d.length(); sizes[i] == 0 && r.Data[0] == bundleReferring {
+			sizes[i], referred[i] = digestLen, true
+		}
 	}
 	rows := make([]Row, d.count())
 	lengths := make([]int, len(rows))
@@ -217,7 +238,11 @@ func (r Row) members() ([]Row, error) {
 		if size > len(rest) {
 			return nil, fmt.Errorf("%w: the bundle is cut off", codec.ErrCorrupt)
 		}
-		if times[i] != nil {
+		switch {
+		case times[i] == nil:
+		case referred[i]:
+			times[i].day, times[i].digest = floor(r.Start, Day), digest(rest)
+		default:
 			times[i].row = rest[:size:size]
 		}
 		rest = rest[size:]

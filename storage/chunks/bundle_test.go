@@ -106,6 +106,95 @@ func TestBundleSharesTimes(t *testing.T) {
 	require.Less(t, shared, own-10*column, "12 of 16 rows of timestamps are saved, of %d bytes each", column)
 }
 
+// TestBundleRefers: in the long-term store large rows of timestamps are kept in a table; bundles have their digests, and rows wait for them.
+func TestBundleRefers(t *testing.T) {
+	b, times := &bundle{refer: true}, &timesOf{}
+	var sets []*series.Set
+	for i := range uint64(17) {
+		n := 480
+		if i >= 12 {
+			n = 8 // few enough to be kept in the bundle
+		}
+		r, set := packed(t, 7<<metricShift|i, i, n, true, times)
+		b.add(r)
+		sets = append(sets, set)
+	}
+	row := tableRow(b)
+	require.EqualValues(t, bundleReferring, row.Data[0])
+	require.InDelta(t, b.sizes[len(b.sizes)-1], len(row.Data), 64)
+	var known knownTimes
+	var got []Row
+	wanted := wantedTimes{}
+	unpack := func(row Row) {
+		t.Helper()
+		got = nil
+		require.NoError(t, unbundle(row, func(r Row) error {
+			r.Times = known.find(r.Times, wanted)
+			got = append(got, r)
+			return nil
+		}))
+		require.Len(t, got, len(sets))
+	}
+	unpack(row)
+	require.Len(t, wanted, 3, "targets of 480 samples")
+	table := map[timesKey][]byte{}
+	for i, r := range b.rows {
+		if i < 12 {
+			require.ErrorIs(t, got[i].decodeRange(&codec.Columns{}, math.MinInt64, math.MaxInt64), codec.ErrCorrupt, "its timestamps are not there yet")
+			require.NotEmpty(t, r.Times.digest)
+			table[timesKey{floor(r.Start, Day), r.Times.digest}] = r.Times.row
+		}
+	}
+	for key, at := range wanted {
+		require.NotNil(t, table[key])
+		at.row, at.own = table[key], true
+	}
+	for i, r := range got {
+		var c codec.Columns
+		require.NoError(t, r.decodeRange(&c, math.MinInt64, math.MaxInt64))
+		requireSame(t, sets[i], c)
+	}
+	// What is written again refers again, with its timestamps known or not.
+	for _, forget := range []bool{false, true} {
+		again := &bundle{refer: true}
+		for _, r := range got {
+			if forget && r.Times.digest != (digest{}) {
+				r.Times = &Times{day: r.Times.day, digest: r.Times.digest}
+			}
+			again.add(r)
+		}
+		require.Equal(t, row, tableRow(again))
+	}
+	// Outside of the long-term store bundles have their timestamps themselves.
+	own := &bundle{}
+	for _, r := range got {
+		own.add(r)
+	}
+	require.EqualValues(t, bundleVersion, tableRow(own).Data[0])
+}
+
+// TestKnownTimesAreBounded: what is remembered of the table has a bound, and what is not remembered is asked for again.
+func TestKnownTimesAreBounded(t *testing.T) {
+	var known knownTimes
+	all := map[timesKey]*Times{}
+	for i := range 40 {
+		x := &Times{row: make([]byte, 1<<20), own: true, digest: digest{byte(i), 1}}
+		all[x.key()] = x
+		known.remember(wantedTimes{x.key(): x})
+		known.remember(wantedTimes{x.key(): x})
+		require.LessOrEqual(t, known.bytes, knownBytes)
+		require.Len(t, known.times, min(i+1, knownBytes>>20))
+	}
+	wanted, found := wantedTimes{}, 0
+	for key := range all {
+		if known.find(&Times{digest: key.digest}, wanted).row != nil {
+			found++
+		}
+	}
+	require.Equal(t, knownBytes>>20, found)
+	require.Len(t, wanted, len(all)-found)
+}
+
 // TestBundleBounds: a bundle holds one metric, in order, and about bundleBytes.
 func TestBundleBounds(t *testing.T) {
 	b := &bundle{}
@@ -131,8 +220,11 @@ func FuzzBundle(f *testing.F) {
 			b.add(r)
 		}
 		f.Add(b.appendTo(nil, len(b.rows)))
+		b.refer = true
+		f.Add(b.appendTo(nil, len(b.rows)))
 	}
 	f.Add([]byte{1, 0, 255, 255, 255, 255, 15})
+	f.Add([]byte{2, 1, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		bytes := 0
 		err := unbundle(Row{SeriesID: 1, Encoding: EncodingBundle, Data: data}, func(r Row) error {

@@ -150,7 +150,7 @@ func (s *Store) erase(ctx context.Context, epoch int64, part int32, into string,
 			return err
 		}
 		n := next{from: math.MinInt64, upto: math.MaxInt64}
-		if err := s.unpack(&n, found); err != nil {
+		if err := s.unpack(ctx, tx, &n, found); err != nil {
 			return err
 		}
 		left, err := s.without(n.rows, e, &step)
@@ -159,6 +159,11 @@ func (s *Store) erase(ctx context.Context, epoch int64, part int32, into string,
 		}
 		if len(left)+len(n.broken) == 0 {
 			return nil
+		}
+		if part < 0 {
+			if err := keepTimes(ctx, tx, left); err != nil {
+				return err
+			}
 		}
 		_, err = stream(ctx, tx, into, func(w *Writer) error {
 			for _, r := range left {

@@ -139,6 +139,11 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 			}
 			return parts[floor(r.Start, Day)]
 		}
+		if level > 0 {
+			if err := keepTimes(ctx, tx, out); err != nil {
+				return err
+			}
+		}
 		if len(out)+len(in.broken) > 0 {
 			w, err := stream(ctx, tx, sql, func(w *Writer) error {
 				for _, r := range out {
@@ -236,15 +241,17 @@ func (s *Store) readPart(ctx context.Context, part int32) (n next, err error) {
 			}
 		}
 		s.steps.read(len(found), bytes)
-		return n, s.unpack(&n, found)
+		return n, s.unpack(ctx, s.pool, &n, found)
 	}
 }
 
 // unpack takes those rows out of bundles whose turn it is.
-func (s *Store) unpack(n *next, found []wide) error {
+func (s *Store) unpack(ctx context.Context, db querier, n *next, found []wide) error {
+	wanted := wantedTimes{}
 	for _, b := range found {
 		err := s.unbundle(b.Row, func(r Row) error {
 			if id := int64(r.SeriesID); id > n.from && id <= n.upto {
+				r.Times = s.known.find(r.Times, wanted)
 				n.rows = append(n.rows, r)
 			}
 			return nil
@@ -261,7 +268,7 @@ func (s *Store) unpack(n *next, found []wide) error {
 	slices.SortStableFunc(n.rows, func(a, b Row) int {
 		return cmp.Or(cmp.Compare(a.SeriesID, b.SeriesID), cmp.Compare(a.Version, b.Version))
 	})
-	return nil
+	return s.known.read(ctx, db, wanted)
 }
 
 // mergeSeries merges the rows of one series, in order of version, to one row per window and encoding.

@@ -43,6 +43,8 @@ type Store struct {
 	logger *slog.Logger
 	steps  steps // of the leader's merges
 
+	known knownTimes
+
 	imports []imported // in order of version; merges, of which there is one at a time, look there
 
 	// LateAfter is how long after the end of a day its rows of level 1 go on being gathered before they are merged.
@@ -120,7 +122,8 @@ func (s *Store) Seal(ctx context.Context, epoch int64, now time.Time) error {
 	})
 }
 
-// Read calls fn for each row of the series that has samples in [mint, maxt] (ms), in no order; Data is fn's to keep. All
+// Read calls fn for each row of the series that has samples in [mint, maxt] (ms), in no order; Data is fn's to keep, and can be decoded when
+// Read has returned. All
 // rows come from one snapshot. It sorts ids. A *RowError tells of a bundle that cannot be read.
 func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn func(Row) error) error {
 	slices.Sort(ids)
@@ -160,6 +163,7 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn fun
 		return err
 	}
 	var a arena
+	wanted := wantedTimes{}
 	err = each(rows, func(r Row, above int64) error {
 		at := 0 // in ids
 		return s.unbundle(r, func(m Row) error {
@@ -172,7 +176,7 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn fun
 				return nil
 			}
 			m.Data = a.copy(m.Data)
-			if m.Times != nil && !m.Times.own {
+			if m.Times = s.known.find(m.Times, wanted); m.Times != nil && m.Times.row != nil && !m.Times.own {
 				m.Times.row, m.Times.own = a.copy(m.Times.row), true
 			}
 			return fn(m)
@@ -184,7 +188,10 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn fun
 	if _, err := results.Exec(); err != nil {
 		return err
 	}
-	return results.Close()
+	if err := results.Close(); err != nil {
+		return err
+	}
+	return s.known.read(ctx, conn, wanted)
 }
 
 // ReadSince calls fn for each row that ends at or after t (ms), in no order; Data is fn's to keep. The rows have timestamps of their own.
@@ -194,15 +201,23 @@ func (s *Store) ReadSince(ctx context.Context, t int64, fn func(Row) error) erro
 		return err
 	}
 	var a arena
-	return each(rows, func(r Row, above int64) error {
+	wanted := wantedTimes{}
+	var later []Row // their timestamps are wanted
+	err = each(rows, func(r Row, above int64) error {
 		return s.unbundle(r, func(m Row) (err error) {
 			if m.End < t || int64(m.SeriesID) <= above {
 				return nil
 			}
-			if m.Times != nil {
-				m, err = m.Alone()
-			} else {
+			m.Times = s.known.find(m.Times, wanted)
+			switch {
+			case m.Times == nil:
 				m.Data = a.copy(m.Data)
+			case m.Times.row == nil:
+				m.Data = a.copy(m.Data)
+				later = append(later, m)
+				return nil
+			default:
+				m, err = m.Alone()
 			}
 			if err != nil {
 				return err
@@ -210,6 +225,21 @@ func (s *Store) ReadSince(ctx context.Context, t int64, fn func(Row) error) erro
 			return fn(m)
 		})
 	})
+	if err != nil {
+		return err
+	}
+	if err := s.known.read(ctx, s.pool, wanted); err != nil {
+		return err
+	}
+	for _, m := range later {
+		if m, err = m.Alone(); err != nil {
+			return err
+		}
+		if err := fn(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unbundle calls fn for the packed rows of a row, and tells OnCorrupt of a bundle that cannot be read.
@@ -240,6 +270,16 @@ func each(rows pgx.Rows, fn func(r Row, above int64) error) error {
 
 // Retain drops all day ranges that end at or before t (ms), and returns how many.
 func (s *Store) Retain(ctx context.Context, t int64) (int, error) {
+	// The timestamps of days that went before this call: a reader may still hold rows that refer to those of a day that goes now.
+	days, err := s.seam.days(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(days) > 0 {
+		if _, err := s.pool.Exec(ctx, schema.TimesExpire, days[0]); err != nil {
+			return 0, err
+		}
+	}
 	return s.seam.dropBefore(ctx, floor(t, Day))
 }
 

@@ -66,7 +66,7 @@ func (w *Writer) Write(part int32, r Row) error {
 	w.Bytes += int64(len(r.Data))
 	b := w.bundles[part]
 	if b == nil {
-		b = &bundle{}
+		b = &bundle{refer: part < 0}
 		w.bundles[part] = b
 	}
 	for len(b.rows) > 0 {
