@@ -120,6 +120,10 @@ var (
 	LeaderLock string
 	//go:embed queries/leader_present.sql
 	LeaderPresent string
+	//go:embed queries/lock_patience.sql
+	LockPatience string
+	//go:embed queries/lock_patience_end.sql
+	LockPatienceEnd string
 	//go:embed queries/log_append.sql
 	LogAppend string
 	//go:embed queries/log_drop.sql
@@ -292,6 +296,8 @@ var (
 	TimescaleDBRecompress string
 	//go:embed queries/timescaledb_size.sql
 	TimescaleDBSize string
+	//go:embed queries/timescaledb_truncate.sql
+	TimescaleDBTruncate string
 	//go:embed queries/tombstones.sql
 	Tombstones string
 	//go:embed queries/youngest.sql

@@ -50,7 +50,10 @@ type DB struct {
 	size       atomic.Int64 // bytes on disk, as last measured
 	tenantMu   sync.Mutex   // held to create a tenant within the limit
 	oversize   bool         // the store is larger than it may be; guarded by flushMu
-	flushMu    sync.Mutex   // one flush or maintenance step at a time
+	workMu     sync.Mutex   // one round of background work at a time; taken before flushMu
+	flushMu    sync.Mutex   // one flush, deletion or step of background work at a time
+	pace       *pacer
+	busy       map[string]bool // background work that waits for open transactions, by job; guarded by workMu
 	flushNow   chan struct{}
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -125,8 +128,11 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 	}
 	run, stop := context.WithCancel(context.Background())
 	db.stop = stop
+	db.busy = map[string]bool{}
+	db.pace = newPacer(run.Done())
 	if !cfg.NoMaintenance {
-		db.background.Add(1)
+		db.background.Add(2)
+		go db.keepFlushing(run)
 		go db.maintain(run)
 	}
 	return db, nil

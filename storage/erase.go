@@ -188,15 +188,22 @@ func (db *DB) erasedNow() erasures {
 
 // CleanTombstones takes what was deleted out of the rows, now.
 func (db *DB) CleanTombstones(ctx context.Context) error {
+	db.pace.hurry.Add(1)
+	defer db.pace.hurry.Add(-1)
+	db.workMu.Lock()
+	defer db.workMu.Unlock()
 	db.flushMu.Lock()
 	defer db.flushMu.Unlock()
+	db.pace.begin()
 	return db.eraseDeleted(ctx)
 }
 
-// pause lets others have flushMu: a flush, or a deletion.
+// pause follows a step of background work: others may have flushMu, a flush or a deletion, and the work rests.
 func (db *DB) pause() {
 	db.flushMu.Unlock()
+	db.pace.rest()
 	db.flushMu.Lock()
+	db.pace.begin()
 }
 
 type deletion struct {
@@ -300,13 +307,21 @@ func (db *DB) eraseEverywhere(ctx context.Context, e chunks.Eraser) (done chunks
 		if day > e.Maxt || day+chunks.Day <= e.Mint {
 			continue
 		}
-		n, err := db.chunks.EraseDay(ctx, db.log.Epoch(), day, e, db.pause)
-		db.countErased(n, &done)
-		if err != nil {
+		if err := db.eraseDay(ctx, day, e, &done); err != nil {
 			return done, err
 		}
 	}
 	return done, nil
+}
+
+// eraseDay rewrites a day.
+func (db *DB) eraseDay(ctx context.Context, day int64, e chunks.Eraser, sum *chunks.Erased) error {
+	n, err := db.chunks.EraseDay(ctx, db.log.Epoch(), day, e, db.pause)
+	db.countErased(n, sum)
+	if err != nil || n.Rows == 0 {
+		return err
+	}
+	return db.aside(func() error { return db.chunks.Recompress(ctx, day) })
 }
 
 func (db *DB) countErased(n chunks.Erased, sum *chunks.Erased) {

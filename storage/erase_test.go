@@ -205,6 +205,7 @@ func TestDelete(t *testing.T) {
 		err := w.db.merge(ctx)
 		w.db.flushMu.Unlock()
 		require.NoError(t, err)
+		require.NoError(t, w.db.chunks.DropMerged(ctx))
 		require.Equal(t, 2, w.deletions())
 		require.Equal(t, w.held(), w.stored(), "a merge takes out what is erased")
 		w.check("merged to windows", true)

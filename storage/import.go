@@ -328,6 +328,9 @@ func (im *Import) merge(ctx context.Context) error {
 		rows += m.Rows
 		if m.Done {
 			im.cfg.Logger.Debug("merged", "rows", rows, "took", time.Since(began).Round(time.Millisecond))
+			if err := im.chunks.DropMerged(ctx); err != nil && !errors.Is(err, chunks.ErrBusy) {
+				return err
+			}
 			return nil
 		}
 	}

@@ -3,26 +3,28 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/promkeep/promkeep/schema"
 	"github.com/promkeep/promkeep/storage/catalogue"
 	"github.com/promkeep/promkeep/storage/chunks"
 	"github.com/promkeep/promkeep/storage/head"
 )
 
-// maintain flushes, merges and retires until ctx ends.
-func (db *DB) maintain(ctx context.Context) {
+// keepFlushing flushes, and looks at what else must not wait for other work, until ctx ends.
+func (db *DB) keepFlushing(ctx context.Context) {
 	defer db.background.Done()
 	flush := time.NewTicker(db.cfg.FlushInterval)
 	defer flush.Stop()
-	work := time.NewTicker(min(db.cfg.FlushInterval, time.Minute))
-	defer work.Stop()
 	imports := time.NewTicker(importLook)
 	defer imports.Stop()
+	watch := time.NewTicker(db.workInterval())
+	defer watch.Stop()
 	for {
 		var err error
 		select {
@@ -32,17 +34,36 @@ func (db *DB) maintain(ctx context.Context) {
 			err = db.Flush(ctx)
 		case <-db.flushNow:
 			err = db.Flush(ctx)
-		case <-work.C:
-			err = db.Maintain(ctx)
 		case <-imports.C:
 			err = db.lookForImports(ctx)
+		case <-watch.C:
+			err = db.watch(ctx)
 		}
-		if db.log.Err() != nil {
-			continue // the log has said already that the database is away
+		db.failed(ctx, err)
+	}
+}
+
+// maintain merges, compresses, drops and retires, in steps with rests between them, until ctx ends.
+func (db *DB) maintain(ctx context.Context) {
+	defer db.background.Done()
+	work := time.NewTicker(db.workInterval())
+	defer work.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-work.C:
+			db.failed(ctx, db.round(ctx))
 		}
-		if err != nil && ctx.Err() == nil {
-			db.cfg.Logger.Error("background work failed; it will be tried again", "err", err)
-		}
+	}
+}
+
+func (db *DB) workInterval() time.Duration { return min(db.cfg.FlushInterval, time.Minute) }
+
+// failed logs an error of background work.
+func (db *DB) failed(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil && db.log.Err() == nil { // else the log has said already that the database is away
+		db.cfg.Logger.Error("background work failed; it will be tried again", "err", err)
 	}
 }
 
@@ -54,15 +75,70 @@ func (db *DB) requestFlush() {
 	}
 }
 
-// Maintain does all background work that is due but the flush: it evicts, merges, compresses and drops.
+// Maintain does all background work that is due but the flush, without rest: it evicts, merges, compresses and drops.
 func (db *DB) Maintain(ctx context.Context) error {
+	db.pace.hurry.Add(1)
+	defer db.pace.hurry.Add(-1)
+	return db.round(ctx)
+}
+
+// round does the background work that is due. Who holds workMu also holds flushMu, but for pauses.
+func (db *DB) round(ctx context.Context) error {
+	db.workMu.Lock()
+	defer db.workMu.Unlock()
 	db.flushMu.Lock()
 	defer db.flushMu.Unlock()
+	db.pace.begin()
 	return errors.Join(db.maintenance(ctx), db.watch(ctx))
 }
 
+// jobs are the kinds of background work beside the flush, in their order, for metrics.
+var jobs = []string{"prepare", "merge", "drop", "delete", "compress", "retention", "rules", "size", "catalogue"}
+
+// maintenance does one job after the other. One that fails is tried again in the next round, and does not keep others from being done.
 func (db *DB) maintenance(ctx context.Context) error {
+	var errs []error
+	ok := map[string]bool{}
+	do := func(name string, job func(context.Context) error) {
+		if ctx.Err() != nil || db.log.Err() != nil || errors.Is(errors.Join(errs...), chunks.ErrFenced) {
+			return
+		}
+		began, rested := time.Now(), db.pace.rested
+		err := job(ctx)
+		busy := errors.Is(err, chunks.ErrBusy)
+		db.metrics.job(name, time.Since(began)-(db.pace.rested-rested), err)
+		if ok[name] = err == nil; err != nil && !busy {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+		if busy && !db.busy[name] {
+			db.cfg.Logger.Warn("background work waits for transactions that are still open; it will be tried again", "job", name, "err", err)
+		}
+		db.busy[name] = busy
+	}
 	now := db.cfg.Now()
+	do("prepare", func(ctx context.Context) error { return db.prepare(ctx, now) })
+	do("merge", db.merge)
+	do("drop", func(ctx context.Context) error { return db.aside(func() error { return db.chunks.DropMerged(ctx) }) })
+	do("delete", db.eraseDeleted)
+	do("compress", func(ctx context.Context) error { return db.compress(ctx, now) })
+	do("retention", db.retain)
+	do("rules", db.retireRows)
+	do("size", func(ctx context.Context) error { return db.retainSize(ctx, now) })
+	if ok["retention"] {
+		do("catalogue", db.retire)
+	}
+	return errors.Join(append(errs, ctx.Err())...)
+}
+
+// aside does work for which flushes and deletions need not wait. They may come in between.
+func (db *DB) aside(work func() error) error {
+	db.flushMu.Unlock()
+	defer db.flushMu.Lock()
+	return work()
+}
+
+// prepare does what takes little time, and what comes next needs.
+func (db *DB) prepare(ctx context.Context, now time.Time) error {
 	if err := db.followImports(ctx, true); err != nil {
 		return err
 	}
@@ -72,37 +148,30 @@ func (db *DB) maintenance(ctx context.Context) error {
 	if err := db.chunks.Prepare(ctx, now); err != nil {
 		return err
 	}
-	if err := db.chunks.Seal(ctx, db.log.Epoch(), now); err != nil {
+	return db.chunks.Seal(ctx, db.log.Epoch(), now)
+}
+
+// compress hands the days that are over to the columnstore, where there is one.
+func (db *DB) compress(ctx context.Context, now time.Time) error {
+	return db.aside(func() error {
+		compressed, err := db.chunks.Compress(ctx, now.Add(-db.chunks.LateAfter).UnixMilli())
+		if compressed > 0 {
+			db.cfg.Logger.Info("compressed days", "days", compressed)
+		}
 		return err
-	}
-	if err := db.merge(ctx); err != nil {
+	})
+}
+
+// retain drops the days that are past the retention.
+func (db *DB) retain(ctx context.Context) error {
+	return db.aside(func() error {
+		dropped, err := db.chunks.Retain(ctx, db.MinTime())
+		if dropped > 0 {
+			db.cfg.Logger.Info("dropped days past the retention", "days", dropped)
+			db.metrics.daysDropped.Add(float64(dropped))
+		}
 		return err
-	}
-	if err := db.eraseDeleted(ctx); err != nil {
-		return err
-	}
-	compressed, err := db.chunks.Compress(ctx, now.Add(-db.chunks.LateAfter).UnixMilli())
-	if err != nil {
-		return err
-	}
-	if compressed > 0 {
-		db.cfg.Logger.Info("compressed days", "days", compressed)
-	}
-	dropped, err := db.chunks.Retain(ctx, db.MinTime())
-	if err != nil {
-		return err
-	}
-	if dropped > 0 {
-		db.cfg.Logger.Info("dropped days past the retention", "days", dropped)
-		db.metrics.daysDropped.Add(float64(dropped))
-	}
-	if err := db.retireRows(ctx); err != nil {
-		return err
-	}
-	if err := db.retainSize(ctx, now); err != nil {
-		return err
-	}
-	return db.retire(ctx)
+	})
 }
 
 // retainSize measures what the store takes on disk, and drops the oldest days if it is too much; never one that is still
@@ -112,7 +181,14 @@ func (db *DB) retainSize(ctx context.Context, now time.Time) error {
 	if limit <= 0 {
 		limit = math.MaxInt64
 	}
-	dropped, bytes, err := db.chunks.RetainSize(ctx, limit, now.Add(-db.chunks.LateAfter).UnixMilli())
+	var (
+		dropped int
+		bytes   int64
+	)
+	err := db.aside(func() (err error) {
+		dropped, bytes, err = db.chunks.RetainSize(ctx, limit, now.Add(-db.chunks.LateAfter).UnixMilli())
+		return err
+	})
 	db.metrics.daysDroppedForSize.Add(float64(dropped))
 	if err != nil {
 		return err
@@ -131,11 +207,14 @@ func (db *DB) retainSize(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// mergeTime bounds one round of merges: while an import goes on there is always more to merge, and a flush waits.
+// mergeTime bounds one round of merges: while an import goes on there is always more to merge, and other work waits.
 const mergeTime = 2 * time.Minute
 
 // merge does steps until nothing is left to merge, or it has taken long enough.
 func (db *DB) merge(ctx context.Context) error {
+	if err := db.pool.QueryRow(ctx, schema.PartUnmerged).Scan(&db.pace.waiting); err != nil {
+		return err
+	}
 	for until := time.Now().Add(min(mergeTime, db.cfg.FlushInterval)); ctx.Err() == nil && time.Now().Before(until); {
 		began := time.Now()
 		m, err := db.chunks.Merge(ctx, db.log.Epoch())
@@ -190,7 +269,9 @@ func (db *DB) end(ctx context.Context, now time.Time) error {
 		if err := db.endSome(ctx, slices.Clone(db.unended[:n]), now); err != nil {
 			return err
 		}
-		db.unended = db.unended[n:]
+		if db.unended = db.unended[n:]; len(db.unended) > 0 {
+			db.pause()
+		}
 	}
 	db.unended = nil
 	return nil

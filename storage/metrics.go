@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,10 @@ type metrics struct {
 	corruptRows   prometheus.Counter
 	backlog       backlog
 	daysDropped   prometheus.Counter
+	jobSeconds    *prometheus.CounterVec
+	jobFailures   *prometheus.CounterVec
+	jobBusy       *prometheus.GaugeVec
+	jobLast       *prometheus.GaugeVec
 
 	daysDroppedForSize prometheus.Counter
 	erasedRows         prometheus.Counter
@@ -81,6 +86,17 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 	m.erasedSamples = counter("promkeep_erase_samples_total", "Samples taken out of packed rows because they were deleted or are past their retention.")
 	m.eraseFailures = counter("promkeep_erase_failures_total", "Attempts to take samples out of packed rows that failed and will be repeated.")
 	m.backlog = newBacklog()
+	byJob := []string{"job"}
+	m.jobSeconds = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "promkeep_background_seconds_total", Help: "Time that background work took, without its rests."}, byJob)
+	m.jobFailures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "promkeep_background_failures_total", Help: "Background work that failed and will be tried again."}, byJob)
+	m.jobBusy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "promkeep_background_waits_for_transactions", Help: "1 while something cannot be dropped, for a transaction that may read it is still open."}, byJob)
+	m.jobLast = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "promkeep_background_last_success_timestamp_seconds", Help: "When all of a kind of background work that was due was last done."}, byJob)
+	for _, job := range jobs {
+		m.jobSeconds.WithLabelValues(job)
+		m.jobFailures.WithLabelValues(job)
+		m.jobBusy.WithLabelValues(job)
+	}
+	m.all = append(m.all, m.jobSeconds, m.jobFailures, m.jobBusy, m.jobLast)
 	m.all = append(m.all, m.lastFlush, m.mergeRows, m.backlog.parts, m.backlog.oldest, newTenantMetrics(db))
 
 	gauge("promkeep_retention_pending_days", "Days whose packed rows still hold samples that a retention rule lets go of, though they are in no answer.", func() float64 { return float64(db.retiring.Load()) })
@@ -143,6 +159,21 @@ func (m *metrics) flush(err error, w *chunks.Writer, took time.Duration) {
 	m.flushRows.Add(float64(w.Rows))
 	m.flushSamples.Add(float64(w.Samples))
 	m.flushBytes.Add(float64(w.Bytes))
+}
+
+// job is told of each time that background work was done, or tried.
+func (m *metrics) job(name string, took time.Duration, err error) {
+	m.jobSeconds.WithLabelValues(name).Add(max(0, took).Seconds())
+	waits := 0.0
+	switch {
+	case err == nil:
+		m.jobLast.WithLabelValues(name).SetToCurrentTime()
+	case errors.Is(err, chunks.ErrBusy):
+		waits = 1
+	default:
+		m.jobFailures.WithLabelValues(name).Inc()
+	}
+	m.jobBusy.WithLabelValues(name).Set(waits)
 }
 
 func (m *metrics) merge(done chunks.Merged, took time.Duration) {

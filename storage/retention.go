@@ -225,9 +225,8 @@ func (db *DB) retireDay(ctx context.Context, d retiredDay) error {
 	}
 	slices.SortFunc(ids, func(a, b uint64) int { return cmp.Compare(a, b) })
 	span := chunks.Span{Mint: math.MinInt64, Maxt: d.day + chunks.Day - 1, Version: math.MaxInt32}
-	var sum chunks.Erased
-	done, err := db.chunks.EraseDay(ctx, db.log.Epoch(), d.day, chunks.Eraser{IDs: ids, Mint: d.day, Maxt: span.Maxt, Spans: []chunks.Span{span}}, db.pause)
-	db.countErased(done, &sum)
+	var done chunks.Erased
+	err = db.eraseDay(ctx, d.day, chunks.Eraser{IDs: ids, Mint: d.day, Maxt: span.Maxt, Spans: []chunks.Span{span}}, &done)
 	if err != nil {
 		return err
 	}

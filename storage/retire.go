@@ -41,6 +41,7 @@ func (db *DB) retire(ctx context.Context) error {
 			}
 			total.Series += done.Series
 			total.LabelSets += done.LabelSets
+			db.pause()
 		}
 		if len(ids) < retireListed || total.Series == had {
 			break

@@ -5,13 +5,14 @@ import (
 	"context"
 	"slices"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/promkeep/promkeep/schema"
 	"github.com/promkeep/promkeep/storage/head"
 )
 
-// backlog is what waits for merges and the columnstore, as of the last maintenance.
+// backlog is what waits for merges.
 type backlog struct {
 	parts  *prometheus.GaugeVec
 	oldest *prometheus.GaugeVec
@@ -21,26 +22,26 @@ func newBacklog() backlog {
 	b := backlog{
 		parts: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "promkeep_merge_backlog_parts",
-			Help: "Parts of packed rows that are gathered or wait for a merge, as of the last maintenance: level 0 as flushed, level 1 of two hours.",
+			Help: "Parts of packed rows: open while rows are gathered, sealed while they wait for a merge, merged while a transaction may still read them. Level 0 as flushed, level 1 of two hours.",
 		}, []string{"level", "state"}),
 		oldest: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "promkeep_merge_backlog_age_seconds",
-			Help: "Age of the oldest part that waits for a merge, as of the last maintenance; 0 if none waits.",
+			Help: "Age of the oldest part that waits for a merge; 0 if none waits.",
 		}, []string{"level"}),
 	}
-	b.reset()
+	for _, level := range levels {
+		for _, state := range states {
+			b.parts.WithLabelValues(level, state).Set(0)
+		}
+		b.oldest.WithLabelValues(level).Set(0)
+	}
 	return b
 }
 
-var levels = [2]string{"0", "1"}
-
-func (b backlog) reset() {
-	for _, level := range levels {
-		b.parts.WithLabelValues(level, "open").Set(0)
-		b.parts.WithLabelValues(level, "sealed").Set(0)
-		b.oldest.WithLabelValues(level).Set(0)
-	}
-}
+var (
+	levels = [2]string{"0", "1"}
+	states = [3]string{"open", "sealed", "merged"}
+)
 
 // watch measures the backlog.
 func (db *DB) watch(ctx context.Context) error {
@@ -48,28 +49,31 @@ func (db *DB) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	b := db.metrics.backlog
-	b.reset()
-	for rows.Next() {
-		var (
-			level  int16
-			sealed bool
-			parts  int64
-			age    float64
-		)
-		if err := rows.Scan(&level, &sealed, &parts, &age); err != nil {
-			return err
-		}
+	type key struct{ level, state string }
+	parts, oldest := map[key]int64{}, map[string]float64{}
+	var (
+		level int16
+		state string
+		n     int64
+		age   float64
+	)
+	_, err = pgx.ForEachRow(rows, []any{&level, &state, &n, &age}, func() error {
 		name := levels[min(max(level, 0), 1)]
-		if !sealed {
-			b.parts.WithLabelValues(name, "open").Set(float64(parts))
-			continue
+		if parts[key{name, state}] = n; state == "sealed" {
+			oldest[name] = age
 		}
-		b.parts.WithLabelValues(name, "sealed").Set(float64(parts))
-		b.oldest.WithLabelValues(name).Set(age)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	return rows.Err()
+	for _, level := range levels {
+		for _, state := range states {
+			db.metrics.backlog.parts.WithLabelValues(level, state).Set(float64(parts[key{level, state}]))
+		}
+		db.metrics.backlog.oldest.WithLabelValues(level).Set(oldest[level])
+	}
+	return nil
 }
 
 // MaxTenantLabels bounds the tenants that metrics tell apart: those that were there first.

@@ -76,7 +76,7 @@ func (e Eraser) steps() (out [][]uint64) {
 }
 
 // EraseDay rewrites the rows of a day range (ms) that hold something erased, in small transactions. Between them it calls pause. A reader
-// sees each row before or after, and must leave out what is erased in both cases.
+// sees each row before or after, and must leave out what is erased in both cases. Recompress should follow.
 func (s *Store) EraseDay(ctx context.Context, epoch, day int64, e Eraser, pause func()) (done Erased, err error) {
 	for _, ids := range e.steps() {
 		err := s.erase(ctx, epoch, -1, schema.CopyChunk, e, &done, func(tx pgx.Tx) (pgx.Rows, error) {
@@ -92,10 +92,15 @@ func (s *Store) EraseDay(ctx context.Context, epoch, day int64, e Eraser, pause 
 		}
 		pause()
 	}
-	if ts, ok := s.seam.(timescale); ok && ts.columnstore && done.Rows > 0 {
-		err = ts.compress(ctx, schema.TimescaleDBRecompress, day)
+	return done, nil
+}
+
+// Recompress hands the rows of a day range (ms) that have left the columnstore to it again.
+func (s *Store) Recompress(ctx context.Context, day int64) error {
+	if ts, ok := s.seam.(timescale); ok && ts.columnstore {
+		return ts.compress(ctx, schema.TimescaleDBRecompress, day)
 	}
-	return done, err
+	return nil
 }
 
 // ErasePart is EraseDay for a part.

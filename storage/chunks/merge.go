@@ -46,22 +46,14 @@ type Merged struct {
 	Done                          bool // nothing is left to merge
 }
 
-// Merge does one step: it moves the next series of the oldest sealed part to where they belong, in one transaction, or
-// drops a part that has been merged whole.
+// Merge does one step: it moves the next series of the oldest sealed part to where they belong, in one transaction.
+// A part that has been merged whole is left to DropMerged.
 func (s *Store) Merge(ctx context.Context, epoch int64) (Merged, error) {
-	var dropped int32
-	err := s.pool.QueryRow(ctx, schema.PartMerged).Scan(&dropped)
-	if err == nil {
-		return Merged{}, s.dropPart(ctx, dropped)
-	}
-	if !errors.Is(err, pgx.ErrNoRows) {
-		return Merged{}, err
-	}
 	var (
 		part  int32
 		level int16
 	)
-	err = s.pool.QueryRow(ctx, schema.PartSealed).Scan(&part, &level)
+	err := s.pool.QueryRow(ctx, schema.PartSealed).Scan(&part, &level)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Merged{Done: true}, nil
 	}

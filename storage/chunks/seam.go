@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -58,21 +59,37 @@ func (p plain) dropBefore(ctx context.Context, t int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	all = slices.DeleteFunc(all, func(d partition) bool { return (d.day+1)*Day > t })
+	// Of a table only one partition at a time can be on its way out.
+	slices.SortStableFunc(all, func(a, b partition) int {
+		switch {
+		case a.pending == b.pending:
+			return 0
+		case a.pending:
+			return -1
+		default:
+			return 1
+		}
+	})
 	n := 0
 	for _, d := range all {
-		if (d.day+1)*Day > t {
-			break
-		}
-		sql := schema.ChunkPartitionDetach
-		if d.pending {
-			sql = schema.ChunkPartitionDetachFinalize
-		}
-		// Detaching concurrently waits for readers, and does not make new readers wait.
-		if _, err := p.pool.Exec(ctx, schema.Expand(sql, "day", d.day)); err != nil {
-			return n, fmt.Errorf("detaching %s: %w", d.name, err)
-		}
-		if _, err := p.pool.Exec(ctx, schema.Expand(schema.ChunkPartitionDrop, "day", d.day)); err != nil {
-			return n, fmt.Errorf("dropping %s: %w", d.name, err)
+		expand := func(sql string) string { return schema.Expand(sql, "day", d.day) }
+		err := patiently(ctx, p.pool, func(conn *pgxpool.Conn) error {
+			sql := schema.ChunkPartitionDetach
+			if d.pending {
+				sql = schema.ChunkPartitionDetachFinalize
+			}
+			// Detaching concurrently waits for readers, and does not make new readers wait.
+			if _, err := conn.Exec(ctx, expand(sql)); err != nil {
+				return fmt.Errorf("detaching %s: %w", d.name, err)
+			}
+			if _, err := conn.Exec(ctx, expand(schema.ChunkPartitionDrop)); err != nil {
+				return fmt.Errorf("dropping %s: %w", d.name, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return n, err
 		}
 		n++
 	}
@@ -106,7 +123,9 @@ func (t timescale) ensureDay(ctx context.Context, day int64) error {
 }
 
 func (t timescale) dropBefore(ctx context.Context, before int64) (n int, err error) {
-	err = t.pool.QueryRow(ctx, schema.TimescaleDBDropBefore, before).Scan(&n)
+	err = patiently(ctx, t.pool, func(conn *pgxpool.Conn) error {
+		return conn.QueryRow(ctx, schema.TimescaleDBDropBefore, before).Scan(&n)
+	})
 	return n, err
 }
 
@@ -130,40 +149,27 @@ func (t timescale) compressBefore(ctx context.Context, before int64) (int, error
 	return len(names), nil
 }
 
-// compress runs a statement that hands rows to the columnstore.
+// compress runs a statement that hands rows to the columnstore. In the end it truncates what they leave; where a transaction that may
+// still read that stays open, it deletes them there, which leaves more to vacuum.
 func (t timescale) compress(ctx context.Context, sql string, arg any) error {
-	return pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, schema.TimescaleDBBatch, fmt.Sprint(columnstoreBatch)); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, sql, arg)
-		return err
-	})
+	err := t.compressAnd(ctx, "truncate_only", sql, arg)
+	if errors.Is(err, ErrBusy) {
+		err = t.compressAnd(ctx, "truncate_or_delete", sql, arg)
+	}
+	return err
 }
 
-// dropPart removes a part that has been merged: no snapshot taken from now on counts its rows.
-func (s *Store) dropPart(ctx context.Context, part int32) error {
-	expand := func(sql string) string { return schema.Expand(sql, "part", int64(part)) }
-	var attached bool
-	err := s.pool.QueryRow(ctx, expand(schema.PartAttached)).Scan(&attached)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-	case err != nil:
-		return err
-	default:
-		sql := schema.PartDetach
-		if !attached {
-			sql = schema.PartDetachFinalize
-		}
-		if _, err := s.pool.Exec(ctx, expand(sql)); err != nil {
-			return fmt.Errorf("detaching part %d: %w", part, err)
-		}
-	}
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, expand(schema.PartDrop)); err != nil {
+func (t timescale) compressAnd(ctx context.Context, truncate, sql string, arg any) error {
+	return patiently(ctx, t.pool, func(conn *pgxpool.Conn) error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, schema.TimescaleDBBatch, fmt.Sprint(columnstoreBatch)); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, schema.TimescaleDBTruncate, truncate); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, sql, arg)
 			return err
-		}
-		_, err := tx.Exec(ctx, schema.PartDelete, part)
-		return err
+		})
 	})
 }
