@@ -30,7 +30,7 @@ type Status struct {
 	Server      string // version of the server, as in server_version
 
 	// What would have to be converted, where the database has TimescaleDB and its long-term store is none of it; see Measure.
-	PlainSamples, PlainBytes int64
+	PlainSamples, PlainRows, PlainBytes int64
 }
 
 type migration struct {
@@ -134,12 +134,12 @@ func Migrate(ctx context.Context, conn *pgx.Conn, mode TimescaleDBMode, logger *
 	return st, ensureLayout(ctx, conn, mode, &st, logger)
 }
 
-// Measure adds to the status what would have to be converted. It reads the long-term store, without the packed data.
+// Measure adds to the status what would have to be converted. It reads the rows of the store, without the packed data.
 func (st *Status) Measure(ctx context.Context, conn *pgx.Conn) error {
 	if st.Layout != LayoutPlain || st.TimescaleDB == EditionNone {
 		return nil
 	}
-	if err := conn.QueryRow(ctx, StoredSamples).Scan(&st.PlainSamples); err != nil {
+	if err := conn.QueryRow(ctx, StoredSamples).Scan(&st.PlainSamples, &st.PlainRows); err != nil {
 		return explain(err)
 	}
 	return conn.QueryRow(ctx, RelationsSize).Scan(&st.PlainBytes)

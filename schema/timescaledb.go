@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -132,18 +133,50 @@ func Expand(sql string, place string, value int64) string {
 	return strings.ReplaceAll(sql, "{{"+place+"}}", fmt.Sprint(value))
 }
 
+const (
+	// importRate is how many samples a second "promkeep import remote-read" brought over, on two cores that other work shared: 10 million in 13.5 s
+	// (docs/performance.md, "Import"). Of that promkeep import itself takes importCPU a sample.
+	importRate = 10e6 / 13.5
+	importCPU  = 130 * time.Nanosecond
+)
+
 // Advice says what an operator could change, or nothing.
 func (st Status) Advice() string {
-	if st.Layout == LayoutPlain && st.TimescaleDB != EditionNone {
-		return fmt.Sprintf(`
-This database has TimescaleDB, but its long-term store began on plain PostgreSQL and stays there: everything works, without
-the columnstore. A dump of it can only be restored into the same layout. To convert its %d samples, %.1f GB with all
-indexes: make a new database that has the extension, point a second promkeep and then the senders to it, and copy the
-history over while both serve:
+	if st.Layout != LayoutPlain || st.TimescaleDB == EditionNone {
+		return ""
+	}
+	gains := "the columnstore, which takes another 2 % off the samples"
+	if st.TimescaleDB == EditionApache {
+		gains = "hypertables; this edition has no columnstore, so there is nothing to win"
+	}
+	took := time.Duration(float64(st.PlainSamples) / importRate * float64(time.Second))
+	return fmt.Sprintf(`
+This database has TimescaleDB, but its long-term store began on plain PostgreSQL and stays there: everything works, without %s.
+A dump of it can only be restored into the same layout. To convert it: make a new database that has the extension,
+point a second promkeep and then the senders to it, and copy the history over while both serve, each tenant by itself:
 
     promkeep import remote-read --db.uri=<the new database> http://<this promkeep>/api/v1/read
 
-Until that is done it takes room for both; then drop this database.`, st.PlainSamples, float64(st.PlainBytes)/1e9)
+That would take, by the database's own size and what was measured elsewhere:
+
+    to move    %d samples in %d packed rows
+    time       about %s, at %.1f million samples a second; the import uses %s of CPU, the two databases and this promkeep theirs
+    space      %.1f GB more until it is done, as much as all of promkeep's relations take now, and a few GB of WAL
+
+Exemplars and metadata do not move. Then drop this database.`,
+		gains, st.PlainSamples, st.PlainRows, roughly(took), importRate/1e6, roughly(time.Duration(st.PlainSamples)*importCPU), float64(st.PlainBytes)/1e9)
+}
+
+// roughly rounds a time that is an estimate: to minutes, and from an hour on to two figures.
+func roughly(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return "a minute"
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d minutes", (d+30*time.Second)/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d hours", (d+30*time.Minute)/time.Hour)
+	default:
+		return fmt.Sprintf("%d days", (d+12*time.Hour)/(24*time.Hour))
 	}
-	return ""
 }
