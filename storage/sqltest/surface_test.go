@@ -189,6 +189,12 @@ func TestReadersSeeTheSurfaceAlone(t *testing.T) {
 			refused("SELECT FROM _promkeep." + table)
 			refused("DELETE FROM _promkeep." + table)
 		}
+		// Nor of all that there is, partitions and chunks included.
+		require.Equal(t, "null", one(t, super, `SELECT string_agg(c.oid::regclass::text, ', ') FROM pg_class AS c
+			WHERE c.relnamespace::regnamespace::text IN ('_promkeep', '_promkeep_migration', '_timescaledb_internal') AND c.relkind IN ('r', 'p', 'v', 'm')
+			AND c.relowner = (SELECT relowner FROM pg_class WHERE oid = '_promkeep.chunk'::regclass)
+			AND has_table_privilege($1, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')`, role))
+		require.NotEqual(t, "0", one(t, super, `SELECT count(*) FROM pg_class WHERE relnamespace = '_promkeep'::regnamespace AND has_table_privilege(relowner, oid, 'SELECT')`))
 		for _, sql := range []string{
 			"SELECT * FROM _promkeep.packed_rows('node_load1', '{}', NULL, NULL, 'default')",
 			"SELECT _promkeep.maintenance()",
