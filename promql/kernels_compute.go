@@ -77,8 +77,10 @@ func (q *kernelQueryable) read(ctx context.Context, k *kernel) ([]points, error)
 	all := make([]points, len(series))
 	values := make([]float64, n)
 	var some atomic.Int64 // the most samples of a series
+	var team team
 	err = inParallel(ctx, len(series), several(len(series)), func() func(i int) error {
-		w := worker{kernel: k, grid: k.grid, offset: offset, reach: reach}
+		w := team.worker()
+		w.kernel, w.grid, w.offset, w.reach = k, k.grid, offset, reach
 		return func(i int) error {
 			row := values[i*k.grid.steps : (i+1)*k.grid.steps]
 			found, err := w.evaluate(series[i], row)
@@ -97,6 +99,7 @@ func (q *kernelQueryable) read(ctx context.Context, k *kernel) ([]points, error)
 	if err != nil {
 		return nil, err
 	}
+	team.dismiss()
 	q.samples.Add(some.Load())
 
 	found := all[:0]
@@ -183,6 +186,44 @@ type worker struct {
 	iterator chunkenc.Iterator
 	samples  window
 	buffer   window
+}
+
+// idle are workers with memory that others grew to what a series takes.
+var idle = sync.Pool{New: func() any { return new(worker) }}
+
+// mostIdle is how many samples an idle worker may have room for, a megabyte: what a query reads counts against its budget, idle workers against none.
+const mostIdle = 1 << 16
+
+// team is the workers of one kernel.
+type team struct {
+	mu  sync.Mutex
+	all []*worker
+}
+
+func (t *team) worker() *worker {
+	w := idle.Get().(*worker)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, w)
+	return w
+}
+
+// dismiss makes the workers idle. None may be at work, and nothing of theirs in use.
+func (t *team) dismiss() {
+	for _, w := range t.all {
+		if max(cap(w.samples.t), cap(w.samples.v), cap(w.buffer.t)) > mostIdle {
+			continue
+		}
+		if f, ok := w.iterator.(interface{ Forget() }); ok {
+			f.Forget()
+		} else {
+			w.iterator = nil
+		}
+		w.kernel = nil
+		w.samples.t, w.samples.v = nil, nil
+		idle.Put(w)
+	}
+	t.all = nil
 }
 
 // evaluate fills row with the values at all steps, and tells whether there are any.

@@ -33,6 +33,15 @@ func (i *iterator) Floats() (t []int64, v []float64, ok bool) {
 	return i.set.T, i.set.V, i.err == nil && len(i.set.Histograms) == 0
 }
 
+// Forget gives back to its query's budget what the iterator holds, and drops all but the memory for floats, for another query's series.
+func (i *iterator) Forget() {
+	i.reset()
+	i.share.take(-i.held) //nolint:errcheck // Less is always allowed.
+	i.share, i.held = nil, 0
+	i.set.Reset()
+	i.set.Histograms = nil
+}
+
 // Next implements chunkenc.Iterator.
 func (i *iterator) Next() chunkenc.ValueType {
 	switch {
