@@ -200,10 +200,14 @@ var (
 	ReadBegin string
 	//go:embed queries/read_end.sql
 	ReadEnd string
+	//go:embed queries/read_generic.sql
+	ReadGeneric string
 	//go:embed queries/read_lock.sql
 	ReadLock string
-	//go:embed queries/read_metric_rows.sql
-	ReadMetricRows string
+	//go:embed queries/read_metric_chunk.sql
+	ReadMetricChunk string
+	//go:embed queries/read_metric_recent.sql
+	ReadMetricRecent string
 	//go:embed queries/read_recent.sql
 	ReadRecent string
 	//go:embed queries/read_rows.sql

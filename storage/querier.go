@@ -167,7 +167,14 @@ func (db *DB) selectSeries(ctx context.Context, id uint64, l labels.Labels, mint
 
 // collect finds the series and what there is of them, all before or all after any deletion.
 func (db *DB) collect(ctx context.Context, mint, maxt int64, ms []*labels.Matcher) ([]*selected, error) {
-	return db.consistent(ctx, func() ([]*selected, error) { return db.collectOnce(ctx, mint, maxt, ms) })
+	return db.consistent(ctx, func() ([]*selected, error) {
+		out, err := db.collectOnce(ctx, mint, maxt, ms, true)
+		if errors.Is(err, chunks.ErrStale) {
+			shareOf(ctx).restart()
+			return db.collectOnce(ctx, mint, maxt, ms, false)
+		}
+		return out, err
+	})
 }
 
 // consistent reads series, again if something was deleted meanwhile.
@@ -186,8 +193,9 @@ func (db *DB) consistent(ctx context.Context, read func() ([]*selected, error)) 
 }
 
 // collectOnce finds the series, takes what is in memory, and reads the rest from the database. The order matters: what is
-// flushed and evicted after a look into memory is in the database by the time that is asked.
-func (db *DB) collectOnce(ctx context.Context, mint, maxt int64, ms []*labels.Matcher) ([]*selected, error) {
+// flushed and evicted after a look into memory is in the database by the time that is asked. With recall, which series the catalogue has is taken for what it was
+// when it was last asked, and the error chunks.ErrStale if that turns out wrong.
+func (db *DB) collectOnce(ctx context.Context, mint, maxt int64, ms []*labels.Matcher, recall bool) ([]*selected, error) {
 	tenant, ok, err := db.catalogue.LookupTenant(ctx, tenantOf(ctx))
 	if err != nil {
 		return nil, unavailable(err)
@@ -213,7 +221,7 @@ func (db *DB) collectOnce(ctx context.Context, mint, maxt int64, ms []*labels.Ma
 		s.cover = cover
 	}
 	if mint < cover {
-		if out, err = db.collectOld(ctx, tenant, mint, min(maxt, cover-1), maxt, cover, out, ms); err != nil {
+		if out, err = db.collectOld(ctx, tenant, mint, min(maxt, cover-1), maxt, cover, out, ms, recall); err != nil {
 			return nil, err
 		}
 	}
@@ -228,45 +236,58 @@ func withSamples(all []*selected) []*selected {
 }
 
 // collectOld adds what the database holds of [mint, upto].
-func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, cover int64, out []*selected, ms []*labels.Matcher) ([]*selected, error) {
+func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, cover int64, out []*selected, ms []*labels.Matcher, recall bool) ([]*selected, error) {
 	byID := make(map[uint64]*selected, len(out))
 	ids, share := make([]uint64, 0, len(out)), shareOf(ctx)
 	for _, s := range out {
 		byID[s.id] = s
 		ids = append(ids, s.id)
 	}
-	err := db.catalogue.Select(ctx, tenant, mint, upto, func(c catalogue.Series) error {
-		if byID[c.ID] == nil {
-			s := db.selectSeries(ctx, c.ID, c.Labels, mint, maxt)
-			s.cover = cover
-			byID[c.ID] = s
-			out = append(out, s)
-			ids = append(ids, c.ID)
-			return share.series(&s.view, int(c.Labels.ByteSize()))
+	add := func(c catalogue.Series) error {
+		if byID[c.ID] != nil {
+			return nil
 		}
-		return nil
-	}, ms...)
-	if err != nil {
+		s := db.selectSeries(ctx, c.ID, c.Labels, mint, maxt)
+		s.cover = cover
+		byID[c.ID] = s
+		out = append(out, s)
+		ids = append(ids, c.ID)
+		return share.series(&s.view, int(c.Labels.ByteSize()))
+	}
+	var holds func(version int64) bool
+	if recall {
+		var known []catalogue.Series
+		known, holds = db.catalogue.Recall(tenant, mint, upto, ms...)
+		for _, c := range known {
+			if err := add(c); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if holds != nil && len(ids) > 0 { // of no series no rows are read, which would show that it is still none
+		return out, db.readRows(ctx, byID, ids, mint, upto, holds)
+	}
+	if err := db.catalogue.Select(ctx, tenant, mint, upto, add, ms...); err != nil {
 		return nil, unavailable(err)
 	}
-	return out, db.readRows(ctx, byID, ids, mint, upto)
+	return out, db.readRows(ctx, byID, ids, mint, upto, nil)
 }
 
-// readRows reads what the database holds of the series in [mint, upto] into them. It sorts ids.
-func (db *DB) readRows(ctx context.Context, byID map[uint64]*selected, ids []uint64, mint, upto int64) error {
+// readRows reads what the database holds of the series in [mint, upto] into them, if holds does, see chunks.Store.Read. It sorts ids.
+func (db *DB) readRows(ctx context.Context, byID map[uint64]*selected, ids []uint64, mint, upto int64, holds func(version int64) bool) error {
 	if len(ids) == 0 {
 		return nil
 	}
 	share := shareOf(ctx)
-	err := db.chunks.Read(ctx, ids, mint, upto, func(r chunks.Row) error {
+	err := db.chunks.Read(ctx, ids, mint, upto, holds, func(r chunks.Row) error {
 		s := byID[r.SeriesID]
 		s.rows = append(s.rows, r)
 		return share.row(&r)
 	})
 	var bad *chunks.RowError
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.Is(err, chunks.ErrStale):
+		return err
 	case errors.As(err, &bad): // a whole bundle: its series cannot be told, but they are all of one metric
 		return fmt.Errorf("%w; it belongs to the metric %s", err, db.catalogue.MetricName(bad.Row.SeriesID))
 	}

@@ -203,6 +203,99 @@ func TestAnotherProcessRetires(t *testing.T) {
 	require.Contains(t, values(), "2")
 }
 
+// TestWhatIsRecalledCountsOnlyWhileItIsTrue: a query takes the series that it found last time for those that there are, and the snapshot in which it reads their
+// rows says whether they still are.
+func TestWhatIsRecalledCountsOnlyWhileItIsTrue(t *testing.T) {
+	pg := pgtest.New(t)
+	ctx := context.Background()
+	c := &clock{day.Add(time.Hour)}
+	db := open(t, testConfig(t, pg, c))
+	write(t, db, lset("m", 1), sample{day.UnixMilli(), 1})
+	c.now = day.Add(24 * time.Hour)
+	endSeries(t, db)
+	pool := pg.Pool(t)
+	other := catalogue.New(pool, pool)
+	// elsewhere has another process make a series of the past, with the samples of m's first.
+	elsewhere := func(name string, i int) {
+		t.Helper()
+		s := &catalogue.Series{Tenant: 1, Labels: lset(name, i), Started: catalogue.Hour(day.UnixMilli())}
+		require.NoError(t, other.Create(ctx, []*catalogue.Series{s}))
+		require.NoError(t, other.End(ctx, db.fence, []uint64{s.ID}, []int64{day.UnixMilli()}))
+		_, err := pool.Exec(ctx, `INSERT INTO _promkeep.recent (part, series_id, last_id, start, "end", n, members, version, encoding, data)
+			SELECT part, $1::int8, $1::int8, start, "end", n, members, version, encoding, data FROM _promkeep.recent ORDER BY series_id LIMIT 1`, int64(s.ID))
+		require.NoError(t, err)
+	}
+	until := day.Add(time.Hour).UnixMilli()
+	misses := func() uint64 {
+		_, n := db.catalogue.Remembered()
+		return n
+	}
+	// ask returns how many series there are, and whether they were recalled.
+	ask := func(name string) (series int, recalled bool) {
+		before := misses()
+		series = len(read(t, db, 0, until, eq("__name__", name)))
+		return series, misses() == before
+	}
+	check := func(name string, series int, recalled bool) {
+		t.Helper()
+		got, was := ask(name)
+		require.Equal(t, series, got)
+		require.Equal(t, recalled, was)
+	}
+	recall := func() func(int64) bool {
+		t.Helper()
+		_, holds := db.catalogue.Recall(1, 0, min(until, db.head.CoverFrom()-1), eq("__name__", "m"))
+		require.NotNil(t, holds)
+		return holds
+	}
+	version := func() (v int64) {
+		require.NoError(t, pool.QueryRow(ctx, "SELECT version FROM _promkeep.catalogue").Scan(&v))
+		return v
+	}
+
+	check("m", 1, false)
+	check("m", 1, true)
+	holds := recall()
+	require.True(t, holds(version()))
+	elsewhere("m", 2)
+	require.False(t, holds(version()), "another process has changed something")
+	budget := NewBudget("", 0)
+	q, err := db.Querier(0, until)
+	require.NoError(t, err)
+	set := q.Select(WithBudget(ctx, budget), false, nil, eq("__name__", "m"))
+	require.True(t, set.Next())
+	require.True(t, set.Next(), "the first look was given up")
+	stale := budget.Held()
+	require.NoError(t, q.Close())
+	check("m", 2, true)
+	require.False(t, holds(version()), "it was found again, but this is not it")
+	q, err = db.Querier(0, until)
+	require.NoError(t, err)
+	set = q.Select(WithBudget(ctx, budget), false, nil, eq("__name__", "m"))
+	require.True(t, set.Next())
+	require.Equal(t, budget.Held(), stale, "what was given up does not count")
+	require.NoError(t, q.Close())
+
+	// None is remembered too.
+	check("later", 0, false)
+	check("later", 0, true)
+	elsewhere("later", 1)
+	check("later", 1, false)
+
+	// This process' own changes.
+	check("m", 2, false)
+	holds = recall()
+	before := version()
+	write(t, db, lset("m", 3), sample{c.now.UnixMilli(), 1})
+	require.Greater(t, version(), before)
+	require.True(t, holds(version()), "a series that began later")
+	write(t, db, lset("m", 4), sample{day.UnixMilli(), 1})
+	require.False(t, holds(version()), "a series of the same hours")
+	require.False(t, holds(before), "in no snapshot")
+	check("m", 3, false)
+	check("m", 3, true)
+}
+
 // TestOneBadSeriesFailsItsOwnRequestOnly: a label that PostgreSQL cannot keep does not fail the requests that are resolved with it.
 func TestOneBadSeriesFailsItsOwnRequestOnly(t *testing.T) {
 	pg := pgtest.New(t)

@@ -134,7 +134,7 @@ func (s *stream) read(some []listed) ([]*selected, error) {
 		one.cover = cover
 	}
 	if s.mint < cover {
-		if err := s.db.readRows(s.ctx, byID, ids, s.mint, min(s.maxt, cover-1)); err != nil {
+		if err := s.db.readRows(s.ctx, byID, ids, s.mint, min(s.maxt, cover-1), nil); err != nil {
 			return nil, err
 		}
 	}

@@ -125,6 +125,30 @@ func (c *cache) get(k kind, key string, mint, maxt int32) (found *result, pendin
 	return nil, r
 }
 
+// peek returns the result that is remembered, if any; whether it is true must be asked of holds.
+func (c *cache) peek(key string) *result {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at, ok := c.results[key]; ok {
+		return at.Value.(*result)
+	}
+	return nil
+}
+
+// holds tells whether a result, which peek returned before the database was at the version, is true as of it: all changes up to the version are known, and
+// none has removed it.
+func (c *cache) holds(r *result, version int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at, ok := c.results[r.key]
+	if !ok || at.Value.(*result) != r || c.version < version {
+		return false
+	}
+	c.hits++
+	c.recent.MoveToFront(at)
+	return true
+}
+
 // put ends what get began. Without ok there is nothing to remember.
 func (c *cache) put(r *result, ok bool) {
 	c.mu.Lock()

@@ -132,7 +132,7 @@ func (c *Catalogue) build(ctx context.Context, all []raw) ([]Series, error) {
 // Select calls fn for each series of the tenant that matches and may have samples in [mint, maxt], in ms; in no order.
 func (c *Catalogue) Select(ctx context.Context, tenant int32, mint, maxt int64, fn func(Series) error, ms ...*labels.Matcher) error {
 	from, to := Hour(mint), Hour(maxt)
-	found, err := remember(ctx, c, ofAll, key("series", tenant, from, to, 0, ms), from, to, bytesOfSeries,
+	found, err := remember(ctx, c, ofAll, seriesKey(tenant, from, to, ms), from, to, bytesOfSeries,
 		func() ([]Series, error) { return c.search(ctx, tenant, from, to, ms) })
 	if err != nil {
 		return err
@@ -143,6 +143,20 @@ func (c *Catalogue) Select(ctx context.Context, tenant int32, mint, maxt int64, 
 		}
 	}
 	return nil
+}
+
+// Recall returns what an earlier Select found for the same hours, without asking the database. It counts only if holds, called after that, returns true for a
+// version of the catalogue in the database at which the caller looks. holds is nil if nothing is remembered.
+func (c *Catalogue) Recall(tenant int32, mint, maxt int64, ms ...*labels.Matcher) (found []Series, holds func(version int64) bool) {
+	r := c.results.peek(seriesKey(tenant, Hour(mint), Hour(maxt), ms))
+	if r == nil {
+		return nil, nil
+	}
+	return r.value.([]Series), func(version int64) bool { return c.results.holds(r, version) }
+}
+
+func seriesKey(tenant, from, to int32, ms []*labels.Matcher) string {
+	return key("series", tenant, from, to, 0, ms)
 }
 
 // key says all that a result depends on but the time.

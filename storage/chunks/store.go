@@ -122,10 +122,13 @@ func (s *Store) Seal(ctx context.Context, epoch int64, now time.Time) error {
 	})
 }
 
+// ErrStale means that what was taken for true before a Read does not hold in its snapshot. Nothing was read.
+var ErrStale = errors.New("what was remembered of the catalogue is not true any more")
+
 // Read calls fn for each row of the series that has samples in [mint, maxt] (ms), in no order; Data is fn's to keep, and can be decoded when
-// Read has returned. All
-// rows come from one snapshot. It sorts ids. A *RowError tells of a bundle that cannot be read.
-func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn func(Row) error) error {
+// Read has returned. All rows come from one snapshot. holds, unless it is nil, is told before the version of the catalogue in that snapshot, and ErrStale
+// returned if it returns false. Read sorts ids. A *RowError tells of a bundle that cannot be read.
+func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, holds func(version int64) bool, fn func(Row) error) error {
 	slices.Sort(ids)
 	signed := make([]int64, len(ids))
 	var first, last []int64 // by metric
@@ -142,51 +145,72 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, fn fun
 	}
 	defer conn.Release()
 	// All in one round trip, in which the server takes each statement up when the one before is done.
-	var batch pgx.Batch
-	batch.Queue(schema.ReadBegin)
-	batch.Queue(schema.ReadLock)
-	if len(first) == 1 {
-		batch.Queue(schema.ReadMetricRows, signed, first[0]>>metricShift<<metricShift, first[0], last[0], floor(mint, Day), mint, maxt)
-	} else {
-		batch.Queue(schema.ReadRows, signed, first, last, floor(mint, Day), mint, maxt)
+	var (
+		batch  pgx.Batch
+		handle []func(pgx.BatchResults) error // one for each statement
+		a      arena
+		wanted = wantedTimes{}
+	)
+	queue := func(f func(pgx.BatchResults) error, query string, args ...any) {
+		batch.Queue(query, args...)
+		handle = append(handle, f)
 	}
-	batch.Queue(schema.ReadEnd)
-	results := conn.SendBatch(ctx, &batch)
-	defer results.Close() // before the connection goes back to the pool, which does not take it in a broken transaction
-	for range 2 {
-		if _, err := results.Exec(); err != nil {
+	done := func(results pgx.BatchResults) error {
+		_, err := results.Exec()
+		return err
+	}
+	rows := func(results pgx.BatchResults) error {
+		rows, err := results.Query()
+		if err != nil {
 			return err
 		}
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return err
-	}
-	var a arena
-	wanted := wantedTimes{}
-	err = each(rows, func(r Row, above int64) error {
-		at := 0 // in ids
-		return s.unbundle(r, func(m Row) error {
-			if m.End < mint || m.Start > maxt || int64(m.SeriesID) <= above {
-				return nil
-			}
-			n, found := slices.BinarySearch(ids[at:], m.SeriesID)
-			at += n
-			if !found {
-				return nil
-			}
-			m.Data = a.copy(m.Data)
-			if m.Times = s.known.find(m.Times, wanted); m.Times != nil && m.Times.row != nil && !m.Times.own {
-				m.Times.row, m.Times.own = a.copy(m.Times.row), true
-			}
-			return fn(m)
+		return each(rows, func(r Row, above int64) error {
+			at := 0 // in ids
+			return s.unbundle(r, func(m Row) error {
+				if m.End < mint || m.Start > maxt || int64(m.SeriesID) <= above {
+					return nil
+				}
+				n, found := slices.BinarySearch(ids[at:], m.SeriesID)
+				at += n
+				if !found {
+					return nil
+				}
+				m.Data = a.copy(m.Data)
+				if m.Times = s.known.find(m.Times, wanted); m.Times != nil && m.Times.row != nil && !m.Times.own {
+					m.Times.row, m.Times.own = a.copy(m.Times.row), true
+				}
+				return fn(m)
+			})
 		})
-	})
-	if err != nil {
-		return err
 	}
-	if _, err := results.Exec(); err != nil {
-		return err
+	queue(done, schema.ReadBegin)
+	queue(done, schema.ReadLock)
+	if holds != nil {
+		queue(func(results pgx.BatchResults) error {
+			var version, retired int64
+			if err := results.QueryRow().Scan(&version, &retired); err != nil {
+				return err
+			}
+			if !holds(version) {
+				return ErrStale
+			}
+			return nil
+		}, schema.CatalogueState)
+	}
+	if len(first) == 1 {
+		queue(rows, schema.ReadMetricChunk, signed, first[0]>>metricShift<<metricShift, first[0], last[0], floor(mint, Day), mint, maxt)
+		queue(done, schema.ReadGeneric)
+		queue(rows, schema.ReadMetricRecent, signed, first[0]>>metricShift<<metricShift, first[0], last[0], mint, maxt)
+	} else {
+		queue(rows, schema.ReadRows, signed, first, last, floor(mint, Day), mint, maxt)
+	}
+	queue(done, schema.ReadEnd)
+	results := conn.SendBatch(ctx, &batch)
+	defer results.Close() // before the connection goes back to the pool, which does not take it in a broken transaction
+	for _, f := range handle {
+		if err := f(results); err != nil {
+			return err
+		}
 	}
 	if err := results.Close(); err != nil {
 		return err
