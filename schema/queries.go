@@ -126,10 +126,26 @@ var (
 	LockPatienceEnd string
 	//go:embed queries/log_append.sql
 	LogAppend string
+	//go:embed queries/log_append_other.sql
+	LogAppendOther string
 	//go:embed queries/log_drop.sql
 	LogDrop string
+	//go:embed queries/log_drop_other.sql
+	LogDropOther string
+	//go:embed queries/log_empty.sql
+	LogEmpty string
+	//go:embed queries/log_empty_other.sql
+	LogEmptyOther string
+	//go:embed queries/log_lock.sql
+	LogLock string
+	//go:embed queries/log_lock_other.sql
+	LogLockOther string
 	//go:embed queries/log_replay.sql
 	LogReplay string
+	//go:embed queries/log_replay_all.sql
+	LogReplayAll string
+	//go:embed queries/log_replay_other.sql
+	LogReplayOther string
 	//go:embed queries/metadata_expire.sql
 	MetadataExpire string
 	//go:embed queries/metadata_put.sql

@@ -94,7 +94,7 @@ func TestExemplarsAtEachStage(t *testing.T) {
 		require.NoError(t, db.Flush(ctx))
 		require.Empty(t, db.exemplars.open)
 		require.Empty(t, db.exemplars.sealed)
-		require.Zero(t, countRows(t, pg, "_promkeep.log"))
+		require.Zero(t, countRows(t, pg, wholeLog))
 		check("flushed")
 		put()
 		check("sent again after the flush")

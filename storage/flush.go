@@ -25,16 +25,16 @@ func (db *DB) Flush(ctx context.Context) error {
 // flush is Flush for who holds flushMu.
 func (db *DB) flush(ctx context.Context) error {
 	began := time.Now()
-	var pos samplelog.Position
-	err := db.log.Barrier(func(p samplelog.Position) {
+	var line samplelog.Line
+	err := db.log.Barrier(func(l samplelog.Line) {
 		db.head.Advance()
 		db.exemplars.advance()
-		pos = p
+		line = l
 	})
 	if err != nil {
 		return logError(err)
 	}
-	f := flush{db: db, pos: pos}
+	f := flush{db: db, line: line}
 	err = f.run(ctx)
 	if err != nil && f.version > 0 {
 		// The commit may have been carried out although its answer was lost.
@@ -53,6 +53,7 @@ func (db *DB) flush(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("flush: %w", err)
 	}
+	db.log.Dropped()
 	for s, hour := range f.started {
 		s.SetStarted(hour)
 	}
@@ -62,7 +63,7 @@ func (db *DB) flush(ctx context.Context) error {
 // flush is one flush.
 type flush struct {
 	db      *DB
-	pos     samplelog.Position
+	line    samplelog.Line
 	version int32
 	started map[*head.Series]int32 // series that got samples older than the catalogue knew
 	writer  *chunks.Writer
@@ -102,10 +103,7 @@ func (f *flush) run(ctx context.Context) error {
 		if err := f.db.exemplars.write(ctx, tx, f.db.MinTime()); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, schema.LogDrop, f.pos.Segment, f.pos.Seq); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, schema.SegmentDrop, f.pos.Segment); err != nil {
+		if err := f.line.Drop(ctx, tx); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, schema.FlushVersion, f.version, f.db.youngest.Load())

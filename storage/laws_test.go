@@ -26,7 +26,7 @@ func TestLaw1AnAckIsACommit(t *testing.T) {
 	require.Equal(t, "on", mode)
 	var size, before int
 	count := func(n *int) {
-		require.NoError(t, pg.Pool(t).QueryRow(context.Background(), "SELECT coalesce(sum(length(payload)), 0) FROM _promkeep.log").Scan(n))
+		require.NoError(t, pg.Pool(t).QueryRow(context.Background(), "SELECT coalesce(sum(length(payload)), 0) FROM "+wholeLog).Scan(n))
 	}
 	for i := range 10 {
 		count(&before)
@@ -264,7 +264,7 @@ func TestLaw8ManyAdaptersOneDatabase(t *testing.T) {
 	}
 	var gaps int
 	require.NoError(t, pg.Pool(t).QueryRow(ctx, `SELECT count(*) FROM (SELECT seq - lag(seq, 1, 0::int8) OVER (PARTITION BY segment ORDER BY seq) AS step
-		FROM _promkeep.log) AS steps WHERE step <> 1`).Scan(&gaps))
+		FROM `+wholeLog+`) AS steps WHERE step <> 1`).Scan(&gaps))
 	require.Zero(t, gaps)
 
 	opened := make(chan *DB, 1)

@@ -66,7 +66,7 @@ func BenchmarkLogSpace(b *testing.B) {
 				}
 			}
 			samples += series * steps
-			payload += number("SELECT sum(length(payload)) FROM _promkeep.log")
+			payload += number("SELECT sum(length(payload)) FROM " + wholeLog)
 			appended += wal() - before
 			_, err := pool.Exec(ctx, "CHECKPOINT")
 			require.NoError(b, err)

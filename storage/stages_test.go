@@ -111,6 +111,9 @@ func makePartsOld(t testing.TB, pg *pgtest.DB) {
 	require.NoError(t, err)
 }
 
+// wholeLog is what both tables of the log hold.
+const wholeLog = "(SELECT * FROM _promkeep.log UNION ALL SELECT * FROM _promkeep.log_other) AS log"
+
 func countRows(t *testing.T, pg *pgtest.DB, table string) (n int) {
 	t.Helper()
 	require.NoError(t, pg.Pool(t).QueryRow(context.Background(), "SELECT count(*) FROM "+table).Scan(&n))

@@ -1,11 +1,5 @@
 package samplelog
 
-// withPosition ends a group with the place in the log that it reaches.
-func withPosition(last *Item, pos Position) *Item {
-	last.reached = pos
-	return last
-}
-
 // applier applies groups in commit order, beside the commit of the next group.
 func (l *Log) applier() {
 	for {
@@ -45,7 +39,7 @@ func (l *Log) settle() Position {
 	ack := make(chan struct{})
 	l.rest <- ack
 	<-ack
-	return l.applied
+	return l.applied.Position
 }
 
-func (l *Log) setApplied(pos Position) { l.applied = pos }
+func (l *Log) setApplied(line Line) { l.applied = line }

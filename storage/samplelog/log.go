@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/promkeep/promkeep/schema"
 )
 
 // Position is a place in the log: all of the earlier segments, and the rows of Segment up to Seq.
@@ -49,9 +52,9 @@ type Item struct {
 	Apply func()
 
 	bytes   int
-	barrier func(Position)
+	barrier func(Line)
 	done    chan error
-	reached Position // set on the last item of a group
+	reached Line // set on the last item of a group
 }
 
 // MaxBlock is the size in bytes up to which blocks share a row that fits into a page of PostgreSQL.
@@ -69,9 +72,11 @@ type Log struct {
 	queued  int // bytes
 	failed  error
 	wake    chan struct{}
-	applied Position // by the applier; read by it and after it has come to rest
+	applied Line // by the applier; read by it and after it has come to rest
 
-	sess    *session // of the writer goroutine
+	sess    *session    // of the writer goroutine
+	table   Table       // that is written; of the writer goroutine
+	turn    atomic.Bool // the other table is empty
 	apply   chan []*Item
 	rest    chan chan struct{}
 	cancel  context.CancelFunc
@@ -100,14 +105,14 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.applied, err = s.replay(ctx, Position{}, cfg.Replayed); err == nil {
+	if _, err = s.replay(ctx, schema.LogReplayAll, Position{}, cfg.Replayed); err == nil {
 		err = l.open(ctx, s)
 	}
 	if err != nil {
 		s.close()
 		return nil, err
 	}
-	l.applied = Position{Segment: s.segment}
+	l.setApplied(l.line(s))
 	l.sess = s
 	runCtx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
@@ -152,8 +157,9 @@ func (l *Log) Append(item *Item) error {
 	return l.enqueue(item)
 }
 
-// Barrier calls fn between two groups, when all that was committed up to the position is applied and nothing after it.
-func (l *Log) Barrier(fn func(Position)) error {
+// Barrier calls fn between two groups, when all that was committed up to the line is applied and nothing after it. The lines of two barriers
+// must not be dropped at the same time.
+func (l *Log) Barrier(fn func(Line)) error {
 	return l.enqueue(&Item{barrier: fn})
 }
 
@@ -241,7 +247,7 @@ func (l *Log) writer(ctx context.Context) {
 		if len(rows) > 0 {
 			began := time.Now()
 			cctx, cancel := context.WithTimeout(context.Background(), l.cfg.CommitTimeout)
-			err := l.sess.append(cctx, rows)
+			err := l.sess.append(cctx, l.table, rows)
 			cancel()
 			clear(rows)
 			if err != nil {
@@ -257,9 +263,21 @@ func (l *Log) writer(ctx context.Context) {
 			}
 		}
 		// The position travels with the group: the applier may lag behind the session.
-		group[len(group)-1] = withPosition(group[len(group)-1], Position{Segment: l.sess.segment, Seq: l.sess.seq})
+		if hasBarrier(group) && l.turn.Swap(false) {
+			l.table = l.table.other() // what comes after the line goes there
+		}
+		group[len(group)-1].reached = l.line(l.sess)
 		l.apply <- group
 	}
+}
+
+func hasBarrier(group []*Item) bool {
+	return slices.ContainsFunc(group, func(item *Item) bool { return item.barrier != nil })
+}
+
+// line is after all that the session has committed.
+func (l *Log) line(s *session) Line {
+	return Line{Position: Position{Segment: s.segment, Seq: s.seq}, Idle: l.table.other()}
 }
 
 func (l *Log) ping() error {
@@ -364,8 +382,8 @@ func (l *Log) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pos := l.settle()
-	if _, err := s.replay(ctx, pos, l.cfg.Replayed); err != nil {
+	// Of the idle table all is applied, and a flush may be about to empty it.
+	if _, err := s.replay(ctx, tables[l.table].replay, l.settle(), l.cfg.Replayed); err != nil {
 		s.close()
 		return err
 	}
@@ -373,7 +391,7 @@ func (l *Log) resume(ctx context.Context) error {
 		s.close()
 		return err
 	}
-	l.setApplied(Position{Segment: s.segment})
+	l.setApplied(l.line(s))
 	l.sess = s
 	return nil
 }

@@ -54,11 +54,11 @@ func heldUp(t testing.TB, pg *pgtest.DB) (release func(), waiting func() bool) {
 	require.NoError(t, err)
 	release = sync.OnceFunc(func() { tx.Rollback(ctx) })
 	t.Cleanup(release)
-	_, err = tx.Exec(ctx, "LOCK TABLE _promkeep.log IN ACCESS EXCLUSIVE MODE")
+	_, err = tx.Exec(ctx, "LOCK TABLE _promkeep.log, _promkeep.log_other IN ACCESS EXCLUSIVE MODE")
 	require.NoError(t, err)
 	return release, func() bool {
 		var n int
-		err := pool.QueryRow(ctx, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '_promkeep.log'::regclass").Scan(&n)
+		err := pool.QueryRow(ctx, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IN ('_promkeep.log'::regclass, '_promkeep.log_other'::regclass)").Scan(&n)
 		return err == nil && n > 0
 	}
 }

@@ -90,8 +90,8 @@ func (l *Log) open(ctx context.Context, s *session) error {
 }
 
 // append commits rows as the next of the segment.
-func (s *session) append(ctx context.Context, rows [][]byte) error {
-	tag, err := s.conn.Exec(ctx, schema.LogAppend, s.segment, s.seq, rows)
+func (s *session) append(ctx context.Context, to Table, rows [][]byte) error {
+	tag, err := s.conn.Exec(ctx, tables[to].append, s.segment, s.seq, rows)
 	if err != nil {
 		return err
 	}
@@ -108,9 +108,9 @@ func (s *session) close() {
 	s.conn.Close(ctx)
 }
 
-// replay reads all rows after pos, in order.
-func (s *session) replay(ctx context.Context, pos Position, apply func(payload []byte) error) (Position, error) {
-	rows, err := s.conn.Query(ctx, schema.LogReplay, pos.Segment, pos.Seq)
+// replay reads all rows after pos, in order, with one of the queries for that.
+func (s *session) replay(ctx context.Context, query string, pos Position, apply func(payload []byte) error) (Position, error) {
+	rows, err := s.conn.Query(ctx, query, pos.Segment, pos.Seq)
 	if err != nil {
 		return pos, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -185,7 +185,7 @@ func TestReadersSeeTheSurfaceAlone(t *testing.T) {
 		} {
 			require.Equal(t, want, one(t, reader, sql), sql)
 		}
-		for _, table := range []string{"tenant", "metric", "label", "series", "leader", "log", "log_segment", "part", "recent", "chunk", "setting"} {
+		for _, table := range []string{"tenant", "metric", "label", "series", "leader", "log", "log_other", "log_segment", "part", "recent", "chunk", "setting"} {
 			refused("SELECT FROM _promkeep." + table)
 			refused("DELETE FROM _promkeep." + table)
 		}

@@ -1,0 +1,1 @@
+LOCK TABLE _promkeep.log_other IN ACCESS EXCLUSIVE MODE NOWAIT
