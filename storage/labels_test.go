@@ -13,6 +13,7 @@ import (
 	promstorage "github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 
+	"github.com/promkeep/promkeep/storage/catalogue"
 	"github.com/promkeep/promkeep/storage/pgtest"
 )
 
@@ -237,4 +238,68 @@ func TestSeriesEndWhenTheCatalogueCanBeTold(t *testing.T) {
 	require.NoError(t, db.Maintain(ctx))
 	require.Equal(t, 1, countRows(t, pg, "_promkeep.series WHERE ended IS NOT NULL"))
 	require.Equal(t, []string{"1", "2"}, labelValues(t, db, DefaultTenant, day.UnixMilli(), c.now.UnixMilli(), 0, "i"))
+}
+
+// TestLabelsOfDaysAreRememberedWhileTheRangeMovesOn: a dashboard's range of days asks the catalogue once a day, and yet what ends, comes back, is made by another
+// process, or is gone, shows at once.
+func TestLabelsOfDaysAreRememberedWhileTheRangeMovesOn(t *testing.T) {
+	pg := pgtest.New(t)
+	ctx := context.Background()
+	c := &clock{day.Add(time.Hour)}
+	db := open(t, testConfig(t, pg, c))
+	put := func(i int, at time.Time) { write(t, db, lset("m", i), sample{at.UnixMilli(), 1}) }
+	put(1, c.now)
+	c.now = day.Add(30 * time.Hour)
+	put(2, c.now)
+	c.now = day.Add(78 * time.Hour)
+	endSeries(t, db)
+	require.Zero(t, db.head.Len())
+	ask := func(span time.Duration) []string {
+		t.Helper()
+		from, to := c.now.Add(-span).UnixMilli(), c.now.UnixMilli()
+		names := labelNames(t, db, DefaultTenant, from, to, 0)
+		require.Equal(t, []string{"__name__", "i", "job"}, names)
+		return labelValues(t, db, DefaultTenant, from, to, 0, "i")
+	}
+	searches := func(f func()) uint64 {
+		_, before := db.catalogue.Remembered()
+		f()
+		_, after := db.catalogue.Remembered()
+		return after - before
+	}
+	const days = 77 * time.Hour
+	require.EqualValues(t, 2, searches(func() { require.Equal(t, []string{"1", "2"}, ask(days)) }), "one of names, one of values")
+	require.Zero(t, searches(func() {
+		for range 17 {
+			c.now = c.now.Add(time.Hour)
+			require.Contains(t, ask(days), "2")
+		}
+	}))
+	require.Equal(t, day.Add(95*time.Hour), c.now)
+	// Ranges below two days are exact to the hour.
+	c.now = day.Add(30 * time.Hour)
+	require.Equal(t, []string{"1", "2"}, ask(29*time.Hour))
+	require.Equal(t, []string{"2"}, ask(28*time.Hour))
+	c.now = day.Add(95 * time.Hour)
+
+	// What comes, ends, and comes back.
+	put(3, c.now)
+	require.Equal(t, []string{"1", "2", "3"}, ask(days))
+	c.now = day.Add(103 * time.Hour)
+	endSeries(t, db)
+	require.Zero(t, db.head.Len())
+	require.Contains(t, ask(days), "3")
+	put(2, c.now)
+	require.Equal(t, []string{"2", "3"}, ask(days), "the first ended three days before")
+	// Another process.
+	pool := pg.Pool(t)
+	other := catalogue.New(pool, pool)
+	s := &catalogue.Series{Tenant: 1, Labels: lset("m", 4), Started: catalogue.Hour(c.now.UnixMilli()) - 30}
+	require.NoError(t, other.Create(ctx, []*catalogue.Series{s}))
+	require.NoError(t, other.End(ctx, db.fence, []uint64{s.ID}, []int64{c.now.UnixMilli()}))
+	require.Equal(t, []string{"2", "3", "4"}, ask(days))
+	done, err := other.Retire(ctx, db.fence, []uint64{s.ID}, 1<<30)
+	require.NoError(t, err)
+	require.Equal(t, 1, done.Series)
+	require.Equal(t, []string{"2", "3"}, ask(days))
 }

@@ -436,7 +436,7 @@ func TestRememberedSearchesAreTrue(t *testing.T) {
 			// The same few ranges again and again.
 			for range 3 {
 				from := day.Add(time.Duration(random.IntN(3)-1) * 12 * time.Hour).UnixMilli()
-				to := min(from+int64(1+random.IntN(3))*12*3600_000, c.now.UnixMilli())
+				to := min(from+int64(1+random.IntN(5))*12*3600_000, c.now.UnixMilli()) // from two days on labels are asked for in whole days
 				for _, m := range []*labels.Matcher{eq("__name__", "m1"), eq("i", "3"), labels.MustNewMatcher(labels.MatchRegexp, "job", "te.*")} {
 					want := map[string]bool{}
 					for l, samples := range lived {

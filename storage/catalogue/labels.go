@@ -20,13 +20,27 @@ type Range struct {
 	Limit      int   // of the answer, the first in order; 0 is none
 }
 
+// inDays returns the range in whole days if it has two or more, so that what is remembered serves while the range moves on with the clock, as those of
+// dashboards do. Labels of series that ended up to a day before it, or began up to a day after it, are in the answer then; Prometheus answers for whole blocks.
+func (r Range) inDays() Range {
+	const day, hour = 24, 3600_000
+	from, to := int64(Hour(r.Mint)), int64(Hour(r.Maxt))
+	if to-from < 2*day {
+		return r
+	}
+	floor := func(h int64) int64 { return h - (h%day+day)%day }
+	r.Mint, r.Maxt = floor(from)*hour, (floor(to)+day)*hour-1
+	return r
+}
+
 // ErrChanged means that a search came too late for what it needs to know, and must begin again.
 var ErrChanged = errors.New("the catalogue has changed meanwhile")
 
 // LabelValues returns the distinct values of a label over the series of the tenant that match and have ended, in no order; some
-// of others may be among them, but all exist. What has ended since the moment is included. Of more than the limit the first in order
+// of others may be among them, but all exist; a range of days counts from midnight to midnight. What has ended since the moment is included. Of more than the limit the first in order
 // are there.
 func (c *Catalogue) LabelValues(ctx context.Context, since Moment, r Range, name string, ms ...*labels.Matcher) ([]string, error) {
+	r = r.inDays()
 	values, err := c.strings(ctx, "values "+strconv.Quote(name), r, ms, func(f filter) ([]string, error) {
 		if name == model.MetricNameLabel {
 			names, err := c.metricNames(ctx, f, r.limit())
@@ -46,6 +60,7 @@ func (c *Catalogue) LabelValues(ctx context.Context, since Moment, r Range, name
 
 // LabelNames returns the distinct label names of the series of the tenant that match and have ended, as LabelValues does.
 func (c *Catalogue) LabelNames(ctx context.Context, since Moment, r Range, ms ...*labels.Matcher) ([]string, error) {
+	r = r.inDays()
 	names, err := c.strings(ctx, "names", r, ms, func(f filter) ([]string, error) {
 		names, err := c.texts(ctx, f, schema.EndedLabelNames, schema.EndedLabelNamesPairs, r.limit())
 		if err != nil {
