@@ -3,6 +3,7 @@ package codec
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
@@ -24,9 +25,10 @@ func eachRow(corpus []codectest.Series, n int, f func(t []int64, v []float64)) {
 	}
 }
 
-// report adds samples/s and bytes/sample to what a benchmark says.
-func report(b *testing.B, samples, bytes int) {
+// report adds samples/s, by the clock and by the processor's time since cpu, and bytes/sample to what a benchmark says.
+func report(b *testing.B, samples, bytes int, cpu time.Duration) {
 	b.ReportMetric(float64(samples)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Msamples/s")
+	b.ReportMetric(float64(samples)*float64(b.N)/cpu.Seconds()/1e6, "Msamples/cpu-s")
 	b.ReportMetric(float64(bytes)/float64(samples), "B/sample")
 	b.ReportMetric(0, "ns/op")
 }
@@ -37,21 +39,24 @@ func BenchmarkEncode(b *testing.B) {
 		b.Run(fmt.Sprintf("row=%d/codec", n), func(b *testing.B) {
 			var e Encoder
 			var row []byte
+			cpu := cpuTime()
 			for b.Loop() {
 				eachRow(corpus, n, func(t []int64, v []float64) { row = e.Append(row[:0], t, v, nil) })
 			}
+			cpu = cpuTime() - cpu
 			samples, bytes := 0, 0
 			eachRow(corpus, n, func(t []int64, v []float64) {
 				samples += n
 				bytes += len(e.Append(row[:0], t, v, nil))
 			})
-			report(b, samples, bytes)
+			report(b, samples, bytes, cpu)
 		})
 		if n > 480 {
 			continue // an XOR chunk of a day is not what Prometheus writes
 		}
 		b.Run(fmt.Sprintf("row=%d/xor", n), func(b *testing.B) {
 			samples, bytes := 0, 0
+			cpu := cpuTime()
 			for b.Loop() {
 				samples, bytes = 0, 0
 				eachRow(corpus, n, func(t []int64, v []float64) {
@@ -59,7 +64,8 @@ func BenchmarkEncode(b *testing.B) {
 					samples += n
 				})
 			}
-			report(b, samples, bytes)
+			cpu = cpuTime() - cpu
+			report(b, samples, bytes, cpu)
 		})
 	}
 }
@@ -88,6 +94,7 @@ func BenchmarkDecode(b *testing.B) {
 				bytes += len(rows[len(rows)-1])
 			})
 			var c Columns
+			cpu := cpuTime()
 			for b.Loop() {
 				for _, row := range rows {
 					c.Reset()
@@ -96,7 +103,8 @@ func BenchmarkDecode(b *testing.B) {
 					}
 				}
 			}
-			report(b, samples, bytes)
+			cpu = cpuTime() - cpu
+			report(b, samples, bytes, cpu)
 		})
 		if n > 480 {
 			continue
@@ -111,6 +119,7 @@ func BenchmarkDecode(b *testing.B) {
 			})
 			var it chunkenc.Iterator
 			var c Columns
+			cpu := cpuTime()
 			for b.Loop() {
 				for _, row := range rows {
 					c.Reset()
@@ -121,7 +130,8 @@ func BenchmarkDecode(b *testing.B) {
 					}
 				}
 			}
-			report(b, samples, bytes)
+			cpu = cpuTime() - cpu
+			report(b, samples, bytes, cpu)
 		})
 	}
 }
@@ -145,20 +155,24 @@ func BenchmarkKinds(b *testing.B) {
 		b.Run(k.Name+"/encode", func(b *testing.B) {
 			var e Encoder
 			var row []byte
+			cpu := cpuTime()
 			for b.Loop() {
 				eachRow(corpus, n, func(t []int64, v []float64) { row = e.Append(row[:0], t, v, nil) })
 			}
-			report(b, samples, bytes)
+			cpu = cpuTime() - cpu
+			report(b, samples, bytes, cpu)
 		})
 		b.Run(k.Name+"/decode", func(b *testing.B) {
 			var c Columns
+			cpu := cpuTime()
 			for b.Loop() {
 				for _, row := range rows {
 					c.Reset()
 					require.NoError(b, c.Decode(row))
 				}
 			}
-			report(b, samples, bytes)
+			cpu = cpuTime() - cpu
+			report(b, samples, bytes, cpu)
 		})
 	}
 }

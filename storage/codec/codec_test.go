@@ -60,6 +60,17 @@ var oddValues = []float64{
 	1 << 53, 1<<53 - 1, 1<<53 + 2, -(1 << 53), 1 << 63, 1e300, 1e-300, 0.1, 1.0 / 3, 1e15, 1e16, 123456789.123456,
 }
 
+// wandering is a counter whose rate changes slowly.
+func wandering(r *rand.Rand, n int, rate float64) []float64 {
+	level, x := 0.0, 0.0
+	return values(n, func(int) float64 {
+		level = 0.98*level + 0.2*r.NormFloat64()
+		mean := rate * math.Exp(0.3*level)
+		x += math.Floor(math.Max(0, mean+0.2*mean*r.NormFloat64()))
+		return x
+	})
+}
+
 // kindsOfValue make n values.
 var kindsOfValue = map[string]func(r *rand.Rand, n int) []float64{
 	"constant":        func(r *rand.Rand, n int) []float64 { return values(n, func(int) float64 { return 1 }) },
@@ -71,6 +82,10 @@ var kindsOfValue = map[string]func(r *rand.Rand, n int) []float64{
 	"counterResets":   func(r *rand.Rand, n int) []float64 { return resets(counter(r, n, 1, 1000), 97) },
 	"counterDecimals": func(r *rand.Rand, n int) []float64 { return counter(r, n, 100, 1500) },
 	"counterBig":      func(r *rand.Rand, n int) []float64 { return counter(r, n, 1, 1<<40) },
+	"wandering":       func(r *rand.Rand, n int) []float64 { return wandering(r, n, 100) },
+	"wanderingWide":   func(r *rand.Rand, n int) []float64 { return wandering(r, n, 1e5) },
+	"wanderingHuge":   func(r *rand.Rand, n int) []float64 { return wandering(r, n, 1<<44) },
+	"wanderingOdd":    func(r *rand.Rand, n int) []float64 { return sprinkled(r, wandering(r, n, 300)) },
 	"pages": func(r *rand.Rand, n int) []float64 {
 		return values(n, func(int) float64 { return 4096 * float64(r.IntN(1000)) })
 	},
@@ -229,4 +244,59 @@ func TestRoundTripEveryKind(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSlidingKernels: residuals of all widths are added up in the way of FORMAT.md.
+func TestSlidingKernels(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 7))
+	for kind := kindSliding; kind < numKinds; kind++ {
+		for _, zz := range []bool{false, true} {
+			for _, width := range []int{3, 8, 13, 16, 40, 64} {
+				c := column{kind: kind, zigzag: zz, base: r.Int64(), slope: int64(r.Uint64() >> 4), unit: 1}
+				u, low, high := make([]uint64, 77), make([]byte, 77), make([]byte, 77)
+				want := make([]int64, len(u))
+				s := kind - 4
+				a, k := c.slope<<s, c.base
+				for i := range u {
+					u[i] = r.Uint64() >> (64 - width)
+					low[i], high[i] = byte(u[i]), byte(u[i]>>8)
+					x := int64(u[i])
+					if zz {
+						x = unzigzag(u[i])
+					}
+					if i > 0 {
+						k += a >> s
+						a += x
+					}
+					k += x
+					want[i] = k
+				}
+				got := make([]int64, len(u))
+				c.integrate(got, u)
+				require.Equal(t, want, got)
+				if width <= 16 {
+					c.integratePairs(got, low, high)
+					require.Equal(t, want, got)
+				}
+				if width <= 8 {
+					c.integrateBytes(got, low)
+					require.Equal(t, want, got)
+				}
+			}
+		}
+	}
+}
+
+// TestSlidingPays: counters whose rate wanders are written with a sliding mean, and smaller.
+func TestSlidingPays(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 3))
+	slid := 0
+	for range 20 {
+		row := Append(nil, steps(0, 480, func(int) int64 { return 15000 }), wandering(r, 480, 40), nil)
+		if row[0]>>4 == version3 {
+			slid++
+			require.Error(t, new(Columns).Decode(appendChecksum(append([]byte{row[0]&15 | version2<<4}, row[1:len(row)-checksumLen]...), 0)), "a kind of version 3")
+		}
+	}
+	require.Greater(t, slid, 15)
 }

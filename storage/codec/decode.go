@@ -20,7 +20,7 @@ type column struct {
 func (c *column) flat() bool { return c.width == 0 && c.ext&(extExceptions|extSparse) == 0 }
 
 // columnHeader reads the header of a column up to its planes.
-func (r *reader) columnHeader(c *column, col columnType, n int) error {
+func (r *reader) columnHeader(c *column, version byte, col columnType, n int) error {
 	if len(r.b) < 2 {
 		return corrupt("column header is cut off")
 	}
@@ -34,7 +34,7 @@ func (r *reader) columnHeader(c *column, col columnType, n int) error {
 			return corrupt("column extensions %#x", c.ext)
 		}
 	}
-	if c.kind >= numKinds || c.width > 64 {
+	if c.kind >= kindSliding && version < version3 || c.width > 64 {
 		return corrupt("column of kind %d with %d planes", c.kind, c.width)
 	}
 	if col != columnValue && (c.scale != 0 || c.ext&(extSpecials|extCorrected) != 0) {
@@ -48,6 +48,9 @@ func (r *reader) columnHeader(c *column, col columnType, n int) error {
 	}
 	if hasSlope(c.kind) {
 		c.slope = r.varint()
+		if c.kind >= kindSliding { // what is left of it where it is kept with s more bits
+			c.slope = c.slope << sliding(c.kind) >> sliding(c.kind)
+		}
 	}
 	if c.ext&extUnit != 0 {
 		c.unit = r.uvarint()
@@ -65,7 +68,7 @@ func (r *reader) columnHeader(c *column, col columnType, n int) error {
 func (s *scratch) decodeTimes(r *reader, h *header, t []int64, first int64) error {
 	if h.flags&flagRegular == 0 {
 		var c column
-		if err := r.columnHeader(&c, columnTime, len(t)); err != nil {
+		if err := r.columnHeader(&c, s.version, columnTime, len(t)); err != nil {
 			return err
 		}
 		c.base += first
@@ -101,7 +104,7 @@ func (s *scratch) decodeTimes(r *reader, h *header, t []int64, first int64) erro
 // decodeStarts reads the start timestamps of a block into st.
 func (s *scratch) decodeStarts(r *reader, st []int64, first int64) error {
 	var c column
-	if err := r.columnHeader(&c, columnStart, len(st)); err != nil {
+	if err := r.columnHeader(&c, s.version, columnStart, len(st)); err != nil {
 		return err
 	}
 	c.base += first
@@ -170,7 +173,7 @@ func repeat(v []float64, x float64) {
 // decodeValues reads the values of a block into v.
 func (s *scratch) decodeValues(r *reader, v []float64) error {
 	var c column
-	if err := r.columnHeader(&c, columnValue, len(v)); err != nil {
+	if err := r.columnHeader(&c, s.version, columnValue, len(v)); err != nil {
 		return err
 	}
 	if c.flat() && !(hasSlope(c.kind) && c.slope != 0) {
@@ -201,7 +204,7 @@ func (s *scratch) correct(r *reader, v []float64) error {
 		return corrupt("corrections in a block of %d samples", len(v))
 	}
 	var c column
-	if err := r.columnHeader(&c, columnCorrection, len(v)); err != nil {
+	if err := r.columnHeader(&c, s.version, columnCorrection, len(v)); err != nil {
 		return err
 	}
 	ulps := s.ints[:len(v)]

@@ -28,7 +28,8 @@ type Encoder struct {
 	planes      [64][maxBlock / 8]byte
 	presence    [maxBlock / 8]byte
 	some        [maxBlock / 8]byte // of a plane, those bytes that are not zero
-	version     byte               // of the row at hand
+	version     byte               // of the row at hand, 2 also for 3
+	slides      bool               // it uses kindSliding or above
 	special     []special
 	ulps        []int64 // corrections of the decimals in k, if any; in corrections
 	corrections [maxBlock]int64
@@ -87,7 +88,7 @@ func (e *Encoder) Append(dst []byte, t []int64, v []float64, st []int64) []byte 
 			block, flags = n, flags&^flagBlocks
 		}
 	}
-	e.version = version2
+	e.version, e.slides = version2, false
 	if n < codedRow {
 		e.version = version1
 	}
@@ -105,7 +106,7 @@ func (e *Encoder) Append(dst []byte, t []int64, v []float64, st []int64) []byte 
 	}
 	if flags&flagBlocks == 0 {
 		dst = e.appendBlock(dst, flags, t[0], zigzag(t[0]), t, v, st)
-		return appendChecksum(dst, start)
+		return e.finish(dst, start)
 	}
 	prev := int64(0)
 	for lo := 0; lo < n; lo += block {
@@ -125,6 +126,14 @@ func (e *Encoder) Append(dst []byte, t []int64, v []float64, st []int64) []byte 
 		}
 		dst = e.appendBlock(dst, flags, t[lo], first, t[lo:hi], v[lo:hi], bst)
 		dst = putLength(dst, at)
+	}
+	return e.finish(dst, start)
+}
+
+// finish gives the row in dst[start:] its version and checksum.
+func (e *Encoder) finish(dst []byte, start int) []byte {
+	if e.slides {
+		dst[start] = version3<<4 | dst[start]&15
 	}
 	return appendChecksum(dst, start)
 }

@@ -53,9 +53,10 @@ func corrupt(format string, args ...any) error {
 
 const (
 	// Rows of histograms and short rows of floats are written in version 1,
-	// others in version 2.
+	// others in version 2, or in version 3 if they use a kind that it adds.
 	version1 = 1
 	version2 = 2
+	version3 = 3
 
 	// First byte of a row: the version in the high four bits, these in the
 	// low ones.
@@ -81,8 +82,19 @@ const (
 	kindDelta2        // k[i] = k[i-1] + d[i], d[i] = d[i-1] + x[i]
 	kindLine          // k[i] = base + i*slope + x[i]
 	kindXOR           // k[i] = k[i-1] ^ x[i]
-	numKinds
+
+	// k[i] = k[i-1] + a>>s + x[i], after which a += x[i]: the mean of the
+	// differences that slides by 1/2^s is the next one's prediction. In version 3
+	// only, for s from 1 to 3.
+	kindSliding
+	numKinds = kindSliding + maxSliding
 )
+
+// maxSliding is the greatest s of kindSliding and up.
+const maxSliding = 3
+
+// sliding returns s of a kind from kindSliding on.
+func sliding(kind int) uint { return uint(kind-kindSliding+1) & 3 }
 
 // The first byte of a column header: kind in bits 0-2, then
 const (
@@ -245,7 +257,7 @@ type header struct {
 }
 
 // uniform reports whether all timestamps of the row follow from its header.
-func (h *header) uniform() bool { return h.version == version2 && h.flags&flagRegular != 0 }
+func (h *header) uniform() bool { return h.version >= version2 && h.flags&flagRegular != 0 }
 
 // anyHeader reads what the rows of every encoding begin with.
 func (r *reader) anyHeader(h *header) error {
@@ -255,7 +267,7 @@ func (r *reader) anyHeader(h *header) error {
 		return corrupt("header is cut off")
 	}
 	h.version = first >> 4
-	if h.version != version1 && h.version != version2 {
+	if h.version < version1 || h.version > version3 {
 		return corrupt("format version %d is not known", h.version)
 	}
 	if n == 0 || n > MaxSamples {

@@ -41,6 +41,17 @@ func (c *column) integrateBytes(k []int64, u []byte) {
 			acc ^= value(b)
 			k[i] = acc
 		}
+	default:
+		s := sliding(c.kind)
+		a := c.slope << s
+		acc += value(u[0])
+		k[0] = acc
+		for i := 1; i < len(u); i++ {
+			x := value(u[i])
+			acc += a>>s + x
+			a += x
+			k[i] = acc
+		}
 	}
 }
 
@@ -87,6 +98,17 @@ func (c *column) integratePairs(k []int64, low, high []byte) {
 			acc ^= value(l, high[i])
 			k[i] = acc
 		}
+	default:
+		s := sliding(c.kind)
+		a := c.slope << s
+		acc += value(low[0], high[0])
+		k[0] = acc
+		for i := 1; i < len(low); i++ {
+			x := value(low[i], high[i])
+			acc += a>>s + x
+			a += x
+			k[i] = acc
+		}
 	}
 }
 
@@ -127,6 +149,17 @@ func (c *column) integrate(k []int64, u []uint64) {
 	case kindXOR:
 		for i, x := range u {
 			acc ^= value(x)
+			k[i] = acc
+		}
+	default:
+		s := sliding(c.kind)
+		a := c.slope << s
+		acc += value(u[0])
+		k[0] = acc
+		for i := 1; i < len(u); i++ {
+			x := value(u[i])
+			acc += a>>s + x
+			a += x
 			k[i] = acc
 		}
 	}

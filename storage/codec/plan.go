@@ -46,6 +46,7 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 	first := k[0]
 	p := e.choose(k, col, scale)
 
+	e.slides = e.slides || p.kind >= kindSliding
 	head := byte(p.kind) | byte(scale)<<headerScaleShift
 	if p.zigzag {
 		head |= headerZigzag
@@ -151,7 +152,9 @@ func (e *Encoder) compact(u []uint64) []uint64 {
 	return u[:m]
 }
 
-func hasSlope(kind int) bool { return kind == kindDelta || kind == kindDelta2 || kind == kindLine }
+func hasSlope(kind int) bool {
+	return kind == kindDelta || kind == kindDelta2 || kind == kindLine || kind >= kindSliding
+}
 
 // choose finds the cheapest plan for k and leaves its residuals in e.best. It
 // overwrites k with (k[i]-k[0]) / unit.
@@ -201,7 +204,52 @@ func (e *Encoder) choose(k []int64, col columnType, scale int) plan {
 	if s.delta2 <= limit {
 		e.tryDelta2(k, unit, &best)
 	}
+	// Where the rate of a counter wanders, the best guess of it lies between the
+	// last difference and the mean of all.
+	if n := len(k); e.version == version2 && unit == 1 && scale != scaleBits && (best.kind == kindDelta || best.kind == kindDelta2) &&
+		!best.sparse && s.delta > n && s.delta2 > n && s.delta2 <= s.delta+n/2 {
+		if shift, bits := scanSliding(k, step); bits < min(s.delta, s.delta2) {
+			e.trySliding(k, step, shift, &best)
+		}
+	}
 	return best
+}
+
+// scanSliding returns the s of kindSliding that has the shortest residuals, and
+// their lengths in bits.
+func scanSliding(k []int64, slope int64) (shift uint, length int) {
+	a1, a2, a3 := slope<<1, slope<<2, slope<<3
+	l1, l2, l3 := 0, 0, 0
+	for i := 1; i < len(k); i++ {
+		d := k[i] - k[i-1]
+		x1, x2, x3 := d-a1>>1, d-a2>>2, d-a3>>3
+		a1 += x1
+		a2 += x2
+		a3 += x3
+		l1 += bits.Len64(zigzag(x1))
+		l2 += bits.Len64(zigzag(x2))
+		l3 += bits.Len64(zigzag(x3))
+	}
+	switch {
+	case l1 <= l2 && l1 <= l3:
+		return 1, l1
+	case l2 <= l3:
+		return 2, l2
+	default:
+		return 3, l3
+	}
+}
+
+func (e *Encoder) trySliding(k []int64, slope int64, shift uint, best *plan) {
+	u := e.trial[:len(k)]
+	u[0] = 0
+	a := slope << shift
+	for i := 1; i < len(k); i++ {
+		x := k[i] - k[i-1] - a>>(shift&3)
+		a += x
+		u[i] = uint64(x)
+	}
+	e.offer(plan{kind: kindSliding + int(shift) - 1, zigzag: true, slope: slope, unit: 1}, len(k), best)
 }
 
 // spread is what a first look at a column shows.

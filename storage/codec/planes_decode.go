@@ -11,7 +11,7 @@ func (s *scratch) residuals(r *reader, c *column, n int) error {
 	if c.ext&extSparse != 0 {
 		how := r.byte()
 		kind, known := how, byte(planeMask2)
-		if s.version == version2 {
+		if s.version >= version2 {
 			kind, known = how&^presenceInverted, byte(numPlaneKinds-1)
 		}
 		presence := s.presence[:(n+7)/8]
@@ -106,7 +106,7 @@ func (s *scratch) dense(r *reader, width, n int) error {
 func (s *scratch) denseWords(r *reader, width, groups int) error {
 	// Planes whose kinds share a byte: 1 << share. Planes without a kind: raw.
 	share, raw := uint(2), 0
-	if s.version == version2 && width > 0 {
+	if s.version >= version2 && width > 0 {
 		share, raw = 1, int(r.byte())
 	}
 	kinds := r.bytes((max(width-raw, 0) + 1<<share - 1) >> share)

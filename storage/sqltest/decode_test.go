@@ -117,11 +117,28 @@ var kindsOfTime = []generator[int64]{
 	}},
 }
 
+// wandering is a counter whose rate changes slowly.
+func wandering(rate float64) func(r *rand.Rand, n int) []float64 {
+	return func(r *rand.Rand, n int) []float64 {
+		out := make([]float64, n)
+		level, x := 0.0, 0.0
+		for i := range out {
+			level = 0.98*level + 0.2*r.NormFloat64()
+			mean := rate * math.Exp(0.3*level)
+			x += math.Floor(math.Max(0, mean+0.2*mean*r.NormFloat64()))
+			out[i] = x
+		}
+		return out
+	}
+}
+
 var kindsOfValue = func() []generator[float64] {
 	counter := resetting(func(r *rand.Rand) float64 { return float64(r.IntN(1000)) })
 	uniform := each(func(r *rand.Rand, _ int) float64 { return r.Float64() })
 	out := []generator[float64]{
 		{"constant", each(func(*rand.Rand, int) float64 { return 1 })},
+		{"wandering", wandering(100)},
+		{"wandering, huge", wandering(1 << 45)},
 		{"pi", each(func(*rand.Rand, int) float64 { return math.Pi })},
 		{"nan", each(func(*rand.Rand, int) float64 { return math.NaN() })},
 		{"stale", each(func(*rand.Rand, int) float64 { return math.Float64frombits(staleNaN) })},
@@ -301,7 +318,7 @@ func TestSQLDecoderRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 	require.NoError(t, decode(good))
 	for name, change := range map[string]func(row []byte) []byte{
-		"version":   func(row []byte) []byte { row[0] = row[0]&15 | 0x30; return row },
+		"version":   func(row []byte) []byte { row[0] = row[0]&15 | 0x40; return row },
 		"histogram": func(row []byte) []byte { row[0] |= 8; return row },
 		"cut off":   func(row []byte) []byte { return row[:4] },
 		"empty":     func([]byte) []byte { return []byte{} },
