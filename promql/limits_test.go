@@ -1,6 +1,7 @@
 package promql
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"net/url"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
@@ -182,4 +184,106 @@ func TestAClientThatGoesAwayCancelsItsSQL(t *testing.T) {
 		})
 	}
 	require.Equal(t, 200, s.get(t, "/api/v1/query?query=up").code, "the connections are as good as new")
+}
+
+// TestLabelsNeverReadSamples asks for labels and their values while nobody can read a table of samples.
+func TestLabelsNeverReadSamples(t *testing.T) {
+	s := serve(t)
+	ctx := context.Background()
+	holder, err := s.store.pg.Pool(t).Begin(ctx)
+	require.NoError(t, err)
+	defer holder.Rollback(ctx) //nolint:errcheck // It ends the lock.
+	_, err = holder.Exec(ctx, "LOCK TABLE _promkeep.recent, _promkeep.chunk IN ACCESS EXCLUSIVE MODE")
+	require.NoError(t, err)
+	window := "start=" + unix(s.at(0)) + "&end=" + unix(s.at(samples/4)) + "&limit=10" // of which nothing is in memory but the series
+	for path, want := range map[string]string{
+		"/api/v1/labels?" + window:                                                `["__name__","cluster","code","http.status_code","instance","job"]`,
+		"/api/v1/labels?match[]=up{job=\"node\"}&match[]=spans&" + window:         `["__name__","cluster","http.status_code","instance","job"]`,
+		"/api/v1/label/instance/values?match[]=up{cluster=~\"b|c\"}&" + window:    `["one:9090","two:9100"]`,
+		"/api/v1/label/__name__/values?match[]={cluster!=\"\"}&" + window:         `["requests_total","up"]`,
+		"/api/v1/label/cluster/values?match[]={__name__=~\".*_total\"}&" + window: `["a","b"]`,
+	} {
+		a := s.get(t, strings.ReplaceAll(path, `"`, "%22"))
+		require.Equal(t, 200, a.code, "%s: %s", path, a.body)
+		require.JSONEq(t, want, string(a.Data), path)
+	}
+	require.Equal(t, 503, s.get(t, "/api/v1/query?query=up&timeout=100ms&time="+unix(s.at(samples/4))).code, "samples of then cannot be read")
+}
+
+// TestLookupsAndRemoteReadsHaveAnEnd: like queries, requests for series and labels, and remote reads, run up to a number at once, as many wait as may, and others
+// are told to come again.
+func TestLookupsAndRemoteReadsHaveAnEnd(t *testing.T) {
+	s := serve(t)
+	body := readRequest(t, prompb.ReadRequest_SAMPLES, &prompb.Query{
+		StartTimestampMs: s.at(0).UnixMilli(), EndTimestampMs: s.at(samples).UnixMilli(),
+		Matchers: []*prompb.LabelMatcher{{Name: "__name__", Value: "up"}},
+	})
+	for path, says := range map[string]string{
+		"/api/v1/read":              "too many remote reads: 2 running and 1 waiting",
+		"/api/v1/series?match[]=up": "too many lookups: 2 running and 1 waiting",
+		"/federate?match[]=up":      "too many lookups: 2 running and 1 waiting",
+	} {
+		t.Run(path, func(t *testing.T) {
+			gate := &gated{SampleAndChunkQueryable: s.store, entered: make(chan struct{}, 10), open: make(chan struct{})}
+			engine := NewEngine(EngineOptions{MaxConcurrency: 2, MaxQueued: 1})
+			t.Cleanup(func() { require.NoError(t, engine.Close()) })
+			registry := prometheus.NewPedanticRegistry()
+			f := serveOver(t, s.store, func(o *Options) {
+				o.Queryable, o.Engine, o.ReadConcurrentLimit, o.Registerer, o.Gatherer = gate, engine, 2, registry, registry
+			})
+			ask := func() answer {
+				if strings.HasSuffix(path, "/read") {
+					return f.raw(t, "POST "+path+" HTTP/1.1", string(body))
+				}
+				return f.get(t, path)
+			}
+			codes := make(chan int, 3)
+			for range 3 {
+				go func() {
+					var (
+						resp *http.Response
+						err  error
+					)
+					if strings.HasSuffix(path, "/read") {
+						resp, err = f.Client().Post(f.URL+path, "application/x-protobuf", bytes.NewReader(body))
+					} else {
+						resp, err = f.Client().Get(f.URL + path)
+					}
+					if err != nil {
+						codes <- 0
+						return
+					}
+					resp.Body.Close()
+					codes <- resp.StatusCode
+				}()
+			}
+			<-gate.entered
+			<-gate.entered
+			waiting := func() float64 {
+				families, err := registry.Gather()
+				if err != nil {
+					return -1
+				}
+				sum := 0.0
+				for _, family := range families {
+					if family.GetName() == "promkeep_read_waiting" {
+						for _, m := range family.GetMetric() {
+							sum += m.GetGauge().GetValue()
+						}
+					}
+				}
+				return sum
+			}
+			require.Eventually(t, func() bool { return waiting() == 1 }, 20*time.Second, time.Millisecond)
+			a := ask()
+			require.Equal(t, 503, a.code, a.body)
+			require.Contains(t, a.body, says)
+			require.NotEmpty(t, a.header.Get("Retry-After"))
+			close(gate.open)
+			for range 3 {
+				require.Equal(t, 200, <-codes)
+			}
+			require.Equal(t, 200, ask().code)
+		})
+	}
 }
