@@ -246,11 +246,7 @@ func (db *DB) eraseDeletion(ctx context.Context, d deletion) error {
 	if err != nil {
 		return err
 	}
-	ids, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (uint64, error) {
-		var id int64
-		err := row.Scan(&id)
-		return uint64(id), err
-	})
+	ids, err := pgx.CollectRows(rows, schema.RowToID)
 	if err != nil {
 		return err
 	}

@@ -129,11 +129,3 @@ func (c *Catalogue) LookupTenant(ctx context.Context, name string) (int32, bool,
 	c.mu.Unlock()
 	return id, true, nil
 }
-
-func signed(ids []uint64) []int64 {
-	out := make([]int64, len(ids))
-	for i, id := range ids {
-		out[i] = int64(id)
-	}
-	return out
-}

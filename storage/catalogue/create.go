@@ -195,7 +195,7 @@ func (c *Catalogue) End(ctx context.Context, fence Fence, ids []uint64, last []i
 		if err := fence(ctx, tx); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, schema.SeriesEnd, signed(ids), hours).Scan(&version)
+		return tx.QueryRow(ctx, schema.SeriesEnd, schema.SignedIDs(ids), hours).Scan(&version)
 	})
 	if err != nil {
 		c.results.discard(everything)
@@ -230,7 +230,7 @@ func (c *Catalogue) reviveSome(ctx context.Context, ids []uint64) error {
 	c.changing.Lock()
 	defer c.changing.Unlock()
 	var version int64
-	if err := c.pool.QueryRow(ctx, schema.SeriesRevive, signed(ids)).Scan(&version); err != nil {
+	if err := c.pool.QueryRow(ctx, schema.SeriesRevive, schema.SignedIDs(ids)).Scan(&version); err != nil {
 		c.results.discard(everything)
 		return err
 	}

@@ -29,7 +29,7 @@ func (c *Catalogue) Active(ctx context.Context, fn func(Series)) error {
 
 // ByID calls fn for each of the series that exists.
 func (c *Catalogue) ByID(ctx context.Context, ids []uint64, fn func(Series)) error {
-	return c.read(ctx, fn, schema.SeriesByID, signed(ids))
+	return c.read(ctx, fn, schema.SeriesByID, schema.SignedIDs(ids))
 }
 
 func (c *Catalogue) read(ctx context.Context, fn func(Series), query string, args ...any) error {

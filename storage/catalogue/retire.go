@@ -19,11 +19,7 @@ func (c *Catalogue) Retirable(ctx context.Context, before int32, limit int) ([]u
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (uint64, error) {
-		var id int64
-		err := row.Scan(&id)
-		return uint64(id), err
-	})
+	return pgx.CollectRows(rows, schema.RowToID)
 }
 
 // Retire removes those of the series that ended before an hour, and the label sets that no other series has. The caller sees to it
@@ -36,7 +32,7 @@ func (c *Catalogue) Retire(ctx context.Context, fence Fence, ids []uint64, befor
 		if err := fence(ctx, tx); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, schema.SeriesRetire, signed(ids), before).Scan(&version, &done.Series, &done.LabelSets)
+		return tx.QueryRow(ctx, schema.SeriesRetire, schema.SignedIDs(ids), before).Scan(&version, &done.Series, &done.LabelSets)
 	})
 	if err != nil {
 		c.results.discard(everything)

@@ -85,7 +85,7 @@ func (s *Store) EraseDay(ctx context.Context, epoch, day int64, e Eraser, pause 
 					return nil, err
 				}
 			}
-			return tx.Query(ctx, schema.EraseChunk, signed(ids), int64(ids[0]), int64(ids[len(ids)-1]), day, day+Day, e.Mint, e.Maxt)
+			return tx.Query(ctx, schema.EraseChunk, schema.SignedIDs(ids), int64(ids[0]), int64(ids[len(ids)-1]), day, day+Day, e.Mint, e.Maxt)
 		})
 		if err != nil {
 			return done, err
@@ -107,7 +107,7 @@ func (s *Store) Recompress(ctx context.Context, day int64) error {
 func (s *Store) ErasePart(ctx context.Context, epoch int64, part int32, e Eraser, pause func()) (done Erased, err error) {
 	for _, ids := range e.steps() {
 		err := s.erase(ctx, epoch, part, schema.Expand(schema.CopyRecent, "part", int64(part)), e, &done, func(tx pgx.Tx) (pgx.Rows, error) {
-			return tx.Query(ctx, schema.Expand(schema.ErasePart, "part", int64(part)), signed(ids), int64(ids[0]), int64(ids[len(ids)-1]), e.Mint, e.Maxt)
+			return tx.Query(ctx, schema.Expand(schema.ErasePart, "part", int64(part)), schema.SignedIDs(ids), int64(ids[0]), int64(ids[len(ids)-1]), e.Mint, e.Maxt)
 		})
 		if err != nil {
 			return done, err
@@ -124,14 +124,6 @@ func (s *Store) Parts(ctx context.Context) ([]int32, error) {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[int32])
-}
-
-func signed(ids []uint64) []int64 {
-	out := make([]int64, len(ids))
-	for i, id := range ids {
-		out[i] = int64(id)
-	}
-	return out
 }
 
 // erase takes rows out with take and puts back what remains of them, in one transaction.
