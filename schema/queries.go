@@ -212,6 +212,8 @@ var (
 	PartUnmerged string
 	//go:embed queries/part_upto.sql
 	PartUpto string
+	//go:embed queries/put_setting.sql
+	PutSetting string
 	//go:embed queries/read_begin.sql
 	ReadBegin string
 	//go:embed queries/read_end.sql

@@ -53,7 +53,8 @@ type DB struct {
 	workMu     sync.Mutex   // one round of background work at a time; taken before flushMu
 	flushMu    sync.Mutex   // one flush, deletion or step of background work at a time
 	pace       *pacer
-	busy       map[string]bool // background work that waits for open transactions, by job; guarded by workMu
+	busy       map[string]bool  // background work that waits for open transactions, by job; guarded by workMu
+	noted      map[string]int64 // what SQL was told of background work; guarded by workMu
 	flushNow   chan struct{}
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -128,7 +129,7 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 	}
 	run, stop := context.WithCancel(context.Background())
 	db.stop = stop
-	db.busy = map[string]bool{}
+	db.busy, db.noted = map[string]bool{}, map[string]int64{}
 	db.pace = newPacer(run.Done())
 	if !cfg.NoMaintenance {
 		db.background.Add(2)

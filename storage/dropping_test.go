@@ -87,6 +87,13 @@ func TestALongTransactionHoldsUpNothing(t *testing.T) {
 		require.NoError(t, db.Maintain(ctx))
 		require.EqualValues(t, 1, waits()["retention "])
 		require.Empty(t, gathered(t, reg, "promkeep_background_failures_total")["retention "])
+		waiting := func() (items int, oldest *time.Time) {
+			require.NoError(t, pool.QueryRow(ctx, "SELECT items, oldest FROM promkeep.maintenance WHERE state = 'days past the retention'").Scan(&items, &oldest))
+			return items, oldest
+		}
+		items, oldest := waiting()
+		require.Equal(t, 1, items)
+		require.True(t, oldest.Equal(day), oldest)
 
 		require.NoError(t, reader.Rollback(ctx))
 		makePartsOld(t, pg)
@@ -96,6 +103,9 @@ func TestALongTransactionHoldsUpNothing(t *testing.T) {
 		days, err := db.chunks.Days(ctx)
 		require.NoError(t, err)
 		require.NotContains(t, days, day.UnixMilli())
+		items, oldest = waiting()
+		require.Zero(t, items)
+		require.Nil(t, oldest)
 		require.Equal(t, n-1, stored(pool))
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -93,7 +94,7 @@ func (db *DB) round(ctx context.Context) error {
 }
 
 // jobs are the kinds of background work beside the flush, in their order, for metrics.
-var jobs = []string{"prepare", "merge", "drop", "delete", "compress", "retention", "rules", "size", "catalogue"}
+var jobs = []string{"prepare", "merge", "drop", "delete", "compress", "retention", "rules", "size", "catalogue", "note"}
 
 // maintenance does one job after the other. One that fails is tried again in the next round, and does not keep others from being done.
 func (db *DB) maintenance(ctx context.Context) error {
@@ -127,6 +128,7 @@ func (db *DB) maintenance(ctx context.Context) error {
 	if ok["retention"] {
 		do("catalogue", db.retire)
 	}
+	do("note", db.note)
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
@@ -149,6 +151,23 @@ func (db *DB) prepare(ctx context.Context, now time.Time) error {
 		return err
 	}
 	return db.chunks.Seal(ctx, db.log.Epoch(), now)
+}
+
+// note tells SQL what the retention has still to do. The caller holds workMu.
+func (db *DB) note(ctx context.Context) error {
+	for name, value := range map[string]int64{
+		"kept_from_ms":           db.MinTime() / chunks.Day * chunks.Day, // days are dropped whole
+		"retention_pending_days": db.retiring.Load(),
+	} {
+		if last, ok := db.noted[name]; ok && last == value {
+			continue
+		}
+		if _, err := db.pool.Exec(ctx, schema.PutSetting, name, strconv.FormatInt(value, 10)); err != nil {
+			return err
+		}
+		db.noted[name] = value
+	}
+	return nil
 }
 
 // compress hands the days that are over to the columnstore, where there is one.
