@@ -25,19 +25,20 @@ func (s *Series) Unflushed(mint, maxt int64) bool {
 // that were taken before keep what they have.
 func (h *Head) Rewrite(s *Series, fn func([]Row) ([]Row, error)) error {
 	s.mu.Lock()
-	rows := s.rows
+	before := s.rows.all()
 	s.mu.Unlock()
-	if len(rows) == 0 {
+	if len(before) == 0 {
 		return nil
 	}
-	out, err := fn(rows)
+	out, err := fn(before)
 	if err != nil {
 		return err
 	}
+	cached := rows(nil).with(out...)
 	s.mu.Lock()
-	s.rows = out
+	s.rows = cached
 	s.mu.Unlock()
-	for _, r := range rows {
+	for _, r := range before {
 		h.cached.Add(-r.bytes())
 	}
 	for _, r := range out {

@@ -146,7 +146,7 @@ func histogramBytes(x series.Histogram) int64 {
 // AddRow keeps a row that is in the database already.
 func (h *Head) AddRow(s *Series, r Row) {
 	s.mu.Lock()
-	s.keep(r)
+	s.rows = s.rows.with(r)
 	if r.End > s.last {
 		s.last = r.End
 	}
@@ -171,7 +171,7 @@ func (h *Head) order() []*Series {
 }
 
 // Flushing calls fn in the order of series IDs for each series that has samples from before the last Advance. fn returns
-// the packed rows of these samples, in a slice that stays its own; they join the cache at once, beside the samples. The samples are
+// the packed rows of these samples, which are copied and stay its own; they join the cache at once, beside the samples. The samples are
 // its own only until it returns.
 func (h *Head) Flushing(fn func(s *Series, samples []Sample, st map[int64]int64, hs []series.Histogram) ([]Row, error)) error {
 	epoch := h.epoch.Load()
@@ -202,7 +202,7 @@ func (h *Head) Flushing(fn func(s *Series, samples []Sample, st map[int64]int64,
 			return err
 		}
 		s.mu.Lock()
-		s.keep(rows...)
+		s.rows = s.rows.with(rows...)
 		s.mu.Unlock()
 		for _, r := range rows {
 			h.cached.Add(r.bytes())
@@ -217,14 +217,10 @@ func (h *Head) Flushed(version int32, committed bool) {
 	for _, s := range h.order() {
 		s.mu.Lock()
 		if !committed {
-			s.rows = slices.DeleteFunc(slices.Clone(s.rows), func(r Row) bool {
-				if r.Version != version {
-					return false
-				}
-				h.cached.Add(-r.bytes())
-				return true
-			})
+			var freed int64
+			s.rows, freed = s.rows.without(func(r Row) bool { return r.Version == version })
 			s.mu.Unlock()
+			h.cached.Add(-freed)
 			continue
 		}
 		if x := s.extra; x != nil {
@@ -268,18 +264,12 @@ func (h *Head) Evict(t int64) {
 	h.coverFrom.Store(t)
 	for _, s := range h.order() {
 		s.mu.Lock()
-		if slices.ContainsFunc(s.rows, func(r Row) bool { return r.End < t }) {
-			kept := make([]Row, 0, len(s.rows))
-			for _, r := range s.rows {
-				if r.End < t {
-					h.cached.Add(-r.bytes())
-					continue
-				}
-				kept = append(kept, r)
-			}
-			s.rows = kept
-		}
+		var freed int64
+		s.rows, freed = s.rows.without(func(r Row) bool { return r.End < t })
 		s.mu.Unlock()
+		if freed > 0 {
+			h.cached.Add(-freed)
+		}
 	}
 }
 

@@ -204,8 +204,9 @@ func (s *Series) Overlaps(mint, maxt int64) bool {
 
 // runs calls fn with the first and the last time of each run of samples in memory until it returns false; the caller holds mu.
 func (s *Series) runs(fn func(start, end int64) bool) {
-	for _, r := range s.rows {
-		if !fn(r.Start, r.End) {
+	for rest := s.rows; len(rest) > 0; {
+		var r Row
+		if r, rest = rest.first(); !fn(r.Start, r.End) {
 			return
 		}
 	}

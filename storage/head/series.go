@@ -5,11 +5,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/promkeep/promkeep/storage/codec"
 	"github.com/promkeep/promkeep/storage/series"
 )
 
@@ -20,32 +18,6 @@ type Key = [2]uint64
 type Sample struct {
 	T int64
 	V float64
-}
-
-// Row is a packed row that was flushed and is kept as a cache. It is not changed once made.
-type Row struct {
-	Start, End int64 // ms, of the first and the last sample
-	N          int32 // samples
-	Version    int32 // of the flush
-	Encoding   codec.Encoding
-	Data       []byte
-}
-
-// bytes is about the memory that the row takes in a series, with its part of the room that keep leaves. Fresh rows of a few dozen samples
-// are smaller than what describes them.
-func (r *Row) bytes() int64 {
-	const sizeClass = 16 // what the allocator rounds small sizes up to, about
-	const size = int64(unsafe.Sizeof(Row{}))
-	return size + size/8 + int64(len(r.Data)+sizeClass-1)&^(sizeClass-1)
-}
-
-// keep adds rows to the cache; the caller holds mu. There are a dozen rows at most, as a rule, of which each flush adds one, so room for twice
-// as many would be a waste.
-func (s *Series) keep(rows ...Row) {
-	if n := len(s.rows) + len(rows); n > cap(s.rows) {
-		s.rows = append(make([]Row, 0, n+n/4), s.rows...)
-	}
-	s.rows = append(s.rows, rows...)
 }
 
 // Series is what the head holds of one series. The order of the fields matters: it is two cache lines, of which appending
@@ -63,7 +35,7 @@ type Series struct {
 	started  atomic.Int32  // hour since 1970 of its oldest sample, as the catalogue knows it
 
 	mu     sync.Mutex // guards what follows
-	rows   []Row
+	rows   rows
 	extra  *extra // what only few series have
 	at     int64  // ms, of the last sample of open
 	first  uint32 // first block of open: samples accepted since the flush epoch began, in order of acceptance; 0 if there are none
@@ -236,8 +208,12 @@ func (s *Series) View(mint, maxt int64) View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var v View
-	for _, r := range s.rows {
-		if r.Start <= maxt && r.End >= mint {
+	if n := s.rows.count(mint, maxt); n > 0 {
+		v.Rows = make([]Row, 0, n)
+	}
+	for rest := s.rows; len(rest) > 0; {
+		var r Row
+		if r, rest = rest.first(); r.Start <= maxt && r.End >= mint {
 			v.Rows = append(v.Rows, r)
 		}
 	}
