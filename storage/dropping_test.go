@@ -55,7 +55,9 @@ func TestALongTransactionHoldsUpNothing(t *testing.T) {
 		require.NoError(t, err)
 		defer reader.Rollback(ctx)
 		require.Equal(t, 2, stored(reader))
-		_, err = reader.Exec(ctx, "LOCK TABLE _promkeep.chunk, _promkeep.recent IN ACCESS SHARE MODE") // with all below, as a dump
+		// All tables, as a dump does.
+		_, err = reader.Exec(ctx, `DO $$ BEGIN EXECUTE (SELECT 'LOCK TABLE ' || string_agg(oid::regclass::text, ', ') || ' IN ACCESS SHARE MODE'
+			FROM pg_class WHERE relnamespace = '_promkeep'::regnamespace AND relkind IN ('r', 'p')); END $$`)
 		require.NoError(t, err)
 
 		waits := func() map[string]float64 {
