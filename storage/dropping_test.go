@@ -41,15 +41,21 @@ func TestALongTransactionHoldsUpNothing(t *testing.T) {
 		put()
 		c.now = day.Add(24*time.Hour + 30*time.Minute)
 		put()
+		c.now = day.Add(26*time.Hour + 30*time.Minute)
+		require.NoError(t, db.Maintain(ctx))
+		makePartsOld(t, pg)
 		c.now = day.Add(28 * time.Hour)
-		for range 2 {
-			require.NoError(t, db.Maintain(ctx))
-			makePartsOld(t, pg)
-		}
 		require.NoError(t, db.chunks.Seal(ctx, db.log.Epoch(), c.now))
 		db.flushMu.Lock()
-		require.NoError(t, db.merge(ctx)) // both samples are in the long-term store, and on TimescaleDB the first day waits for the columnstore
+		require.NoError(t, db.merge(ctx)) // on TimescaleDB the first day waits for the columnstore
 		db.flushMu.Unlock()
+		compressed := func() (is bool) {
+			require.NoError(t, pool.QueryRow(ctx, "SELECT is_compressed FROM timescaledb_information.chunks WHERE hypertable_name = 'chunk' AND range_start_integer = $1", day.UnixMilli()).Scan(&is))
+			return is
+		}
+		if pg.HasTimescaleDB {
+			require.False(t, compressed())
+		}
 
 		reader, err := pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 		require.NoError(t, err)
@@ -78,9 +84,7 @@ func TestALongTransactionHoldsUpNothing(t *testing.T) {
 		require.Zero(t, parts["0 sealed "]+parts["1 sealed "], "merges go on: %v", parts)
 		require.Positive(t, parts["0 merged "])
 		if pg.HasTimescaleDB {
-			var compressed bool
-			require.NoError(t, pool.QueryRow(ctx, "SELECT is_compressed FROM timescaledb_information.chunks WHERE hypertable_name = 'chunk' AND range_start_integer = $1", day.UnixMilli()).Scan(&compressed))
-			require.True(t, compressed)
+			require.True(t, compressed())
 		}
 
 		// The first day is past the retention, but it may still be read.

@@ -82,3 +82,53 @@ func TestBackgroundWorkRests(t *testing.T) {
 	require.Equal(t, before, rests)
 	require.Zero(t, gathered(t, reg, "promkeep_merge_backlog_parts")["0 sealed "])
 }
+
+// BenchmarkMerge merges what 5,000 series got in two hours, and then their day, with rests between the steps and without.
+func BenchmarkMerge(b *testing.B) {
+	for _, hurry := range []int32{1, 0} {
+		b.Run(map[int32]string{0: "rests", 1: "hurry"}[hurry], func(b *testing.B) {
+			const series, flushes, samples = 5000, 12, 40
+			ctx := context.Background()
+			var toWindows, toDays, stored time.Duration
+			for range b.N {
+				pg := pgtest.New(b)
+				c := &clock{day.Add(time.Minute)}
+				db := open(b, testConfig(b, pg, c))
+				db.pace.hurry.Add(hurry)
+				for flush := range flushes {
+					for from := 0; from < series; from += 500 {
+						batch, err := db.NewBatch(ctx, "")
+						require.NoError(b, err)
+						for i := from; i < from+500; i++ {
+							l := lset(fmt.Sprint("m", i/100), i)
+							if key := keyOf(l); !batch.Known(key) {
+								batch.New(key, l)
+							}
+							for k := range samples {
+								n := flush*samples + k
+								batch.Float(day.UnixMilli()+int64(n)*15_000, 0, float64(n*i+(n*i)%17))
+							}
+						}
+						require.NoError(b, batch.Commit(ctx))
+						batch.Release()
+					}
+					require.NoError(b, db.Flush(ctx))
+				}
+				c.now = day.Add(2*time.Hour + time.Minute)
+				began := time.Now()
+				makePartsOld(b, pg)
+				require.NoError(b, db.round(ctx))
+				toWindows += time.Since(began)
+				c.now = day.Add(28 * time.Hour)
+				began = time.Now()
+				makePartsOld(b, pg)
+				require.NoError(b, db.round(ctx))
+				toDays += time.Since(began)
+				stored += series * flushes * samples
+				require.NoError(b, db.Close())
+			}
+			b.ReportMetric(float64(toWindows)/float64(stored), "windows-ns/sample")
+			b.ReportMetric(float64(toDays)/float64(stored), "days-ns/sample")
+		})
+	}
+}
