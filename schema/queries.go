@@ -128,18 +128,20 @@ var (
 	LogAppend string
 	//go:embed queries/log_append_other.sql
 	LogAppendOther string
-	//go:embed queries/log_drop.sql
-	LogDrop string
-	//go:embed queries/log_drop_other.sql
-	LogDropOther string
 	//go:embed queries/log_empty.sql
 	LogEmpty string
 	//go:embed queries/log_empty_other.sql
 	LogEmptyOther string
+	//go:embed queries/log_flushed.sql
+	LogFlushed string
 	//go:embed queries/log_lock.sql
 	LogLock string
 	//go:embed queries/log_lock_other.sql
 	LogLockOther string
+	//go:embed queries/log_readers.sql
+	LogReaders string
+	//go:embed queries/log_readers_left.sql
+	LogReadersLeft string
 	//go:embed queries/log_replay.sql
 	LogReplay string
 	//go:embed queries/log_replay_all.sql

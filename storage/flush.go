@@ -25,6 +25,9 @@ func (db *DB) Flush(ctx context.Context) error {
 // flush is Flush for who holds flushMu.
 func (db *DB) flush(ctx context.Context) error {
 	began := time.Now()
+	if err := db.log.Empty(ctx, db.pool); err != nil {
+		db.cfg.Logger.Warn("what is flushed of the log takes room until the next flush", "err", err)
+	}
 	var line samplelog.Line
 	err := db.log.Barrier(func(l samplelog.Line) {
 		db.head.Advance()
@@ -53,7 +56,9 @@ func (db *DB) flush(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("flush: %w", err)
 	}
-	db.log.Dropped()
+	if err := db.log.Dropped(ctx, db.pool, line); err != nil {
+		db.cfg.Logger.Warn("what is flushed of the log takes room until after the next flush", "err", err)
+	}
 	for s, hour := range f.started {
 		s.SetStarted(hour)
 	}

@@ -111,8 +111,9 @@ func makePartsOld(t testing.TB, pg *pgtest.DB) {
 	require.NoError(t, err)
 }
 
-// wholeLog is what both tables of the log hold.
-const wholeLog = "(SELECT * FROM _promkeep.log UNION ALL SELECT * FROM _promkeep.log_other) AS log"
+// wholeLog is what both tables of the log hold that counts.
+const wholeLog = `(SELECT l.* FROM (SELECT * FROM _promkeep.log UNION ALL SELECT * FROM _promkeep.log_other) AS l, _promkeep.leader AS f
+	WHERE (l.segment, l.seq) > (f.log_segment, f.log_seq)) AS log`
 
 func countRows(t *testing.T, pg *pgtest.DB, table string) (n int) {
 	t.Helper()

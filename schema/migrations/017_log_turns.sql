@@ -1,7 +1,11 @@
--- The log has two tables, which are written in turn: what was flushed is dropped by emptying the table that is not written at the time,
--- which leaves nothing behind to be vacuumed.
+-- The log has two tables, which are written in turn: what was flushed does not count any more, and goes when the table that is not written
+-- at the time is emptied, which leaves nothing behind to be vacuumed.
 --
--- Cost on an existing database: none, it makes an empty table and replaces a function.
+-- Cost on an existing database: none, it makes an empty table, adds columns to a table of one row, and replaces a function.
+
+ALTER TABLE _promkeep.leader
+    ADD COLUMN log_segment int4 NOT NULL DEFAULT 0, -- what is flushed of the log: all earlier segments,
+    ADD COLUMN log_seq     int8 NOT NULL DEFAULT 0; -- and of this one the rows up to here
 
 CREATE TABLE _promkeep.log_other (
     segment int4 NOT NULL,
@@ -19,7 +23,8 @@ SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY SELECT 'flush', 'rows of the log', count(*), coalesce(sum(octet_length(l.payload)), 0)::int8,
         (SELECT min(s.opened_at) FROM _promkeep.log_segment AS s WHERE s.id = min(l.segment))
-    FROM (SELECT segment, payload FROM _promkeep.log UNION ALL SELECT segment, payload FROM _promkeep.log_other) AS l;
+    FROM (SELECT segment, seq, payload FROM _promkeep.log UNION ALL SELECT segment, seq, payload FROM _promkeep.log_other) AS l
+    WHERE (l.segment, l.seq) > (SELECT f.log_segment, f.log_seq FROM _promkeep.leader AS f);
     RETURN QUERY SELECT x.job, x.state, count(p.id), coalesce(sum(pg_total_relation_size(to_regclass('_promkeep.recent_' || p.id))), 0)::int8, min(p.opened_at)
     FROM (VALUES ('merge', 'parts of fresh rows, open', 0, false, false), ('merge', 'parts of fresh rows, sealed', 0, true, false),
                  ('merge', 'parts of two-hour rows, open', 1, false, false), ('merge', 'parts of two-hour rows, sealed', 1, true, false),

@@ -11,7 +11,8 @@ DECLARE
 BEGIN
     RETURN QUERY SELECT 'flush', 'rows of the log', count(*), coalesce(sum(octet_length(l.payload)), 0)::int8,
         (SELECT min(s.opened_at) FROM _promkeep.log_segment AS s WHERE s.id = min(l.segment))
-    FROM (SELECT segment, payload FROM _promkeep.log UNION ALL SELECT segment, payload FROM _promkeep.log_other) AS l;
+    FROM (SELECT segment, seq, payload FROM _promkeep.log UNION ALL SELECT segment, seq, payload FROM _promkeep.log_other) AS l
+    WHERE (l.segment, l.seq) > (SELECT f.log_segment, f.log_seq FROM _promkeep.leader AS f);
     RETURN QUERY SELECT x.job, x.state, count(p.id), coalesce(sum(pg_total_relation_size(to_regclass('_promkeep.recent_' || p.id))), 0)::int8, min(p.opened_at)
     FROM (VALUES ('merge', 'parts of fresh rows, open', 0, false, false), ('merge', 'parts of fresh rows, sealed', 0, true, false),
                  ('merge', 'parts of two-hour rows, open', 1, false, false), ('merge', 'parts of two-hour rows, sealed', 1, true, false),

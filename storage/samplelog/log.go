@@ -77,6 +77,7 @@ type Log struct {
 	sess    *session    // of the writer goroutine
 	table   Table       // that is written; of the writer goroutine
 	turn    atomic.Bool // the other table is empty
+	spent   *spent      // of who flushes
 	apply   chan []*Item
 	rest    chan chan struct{}
 	cancel  context.CancelFunc
@@ -382,7 +383,7 @@ func (l *Log) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Of the idle table all is applied, and a flush may be about to empty it.
+	// Of the idle table all is applied.
 	if _, err := s.replay(ctx, tables[l.table].replay, l.settle(), l.cfg.Replayed); err != nil {
 		s.close()
 		return err
