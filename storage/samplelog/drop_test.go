@@ -157,6 +157,9 @@ func TestAFlushThatFailsLeavesTheLogAlone(t *testing.T) {
 	d.line()
 	d.put("i")
 	require.Equal(t, [2][]string{{"i"}, {"h"}}, d.rows())
+	var waiting, bytes int
+	require.NoError(t, d.pool.QueryRow(context.Background(), "SELECT items, bytes FROM promkeep.maintenance WHERE state = 'rows of the log'").Scan(&waiting, &bytes))
+	require.Equal(t, []int{2, 2}, []int{waiting, bytes}, "what waits for a flush lies in both")
 	require.Equal(t, []string{"h", "i"}, d.replayed(), "in order, from both")
 }
 
