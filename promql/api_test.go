@@ -280,7 +280,7 @@ func TestQueriesWaitInAQueueWithAnEnd(t *testing.T) {
 	}
 	<-gate.entered
 	<-gate.entered
-	require.Eventually(t, func() bool { return len(engine.limiter.admitted) == 3 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(engine.limiter.admitted) == 3 }, time.Minute, time.Millisecond)
 	a := f.get(t, "/api/v1/query?query=up")
 	require.Equal(t, 503, a.code)
 	require.Equal(t, "unavailable", a.ErrorType)
@@ -341,7 +341,7 @@ func TestAClientThatGoesAwayEndsItsQuery(t *testing.T) {
 	<-gate.entered
 	cancel()
 	require.ErrorIs(t, <-failed, context.Canceled)
-	require.Eventually(t, func() bool { return len(engine.limiter.admitted) == 0 }, 10*time.Second, time.Millisecond,
+	require.Eventually(t, func() bool { return len(engine.limiter.admitted) == 0 }, time.Minute, time.Millisecond,
 		"the query ends although the storage never answers")
 }
 

@@ -141,8 +141,8 @@ func TestAClientThatGoesAwayCancelsItsSQL(t *testing.T) {
 		"/api/v1/label/job/values?match[]=up":                   "_promkeep.series",
 		"/api/v1/labels?match[]=up":                             "_promkeep.series",
 		"/api/v1/read":                                          "_promkeep.recent, _promkeep.chunk",
-		"/api/v1/query?query=up&timeout=300ms":                  "_promkeep.recent, _promkeep.chunk",
-		"/api/v1/query_range?query=sum(rate(up[5m]))&timeout=1": "_promkeep.recent, _promkeep.chunk",
+		"/api/v1/query?query=up&timeout=3s":                     "_promkeep.recent, _promkeep.chunk",
+		"/api/v1/query_range?query=sum(rate(up[5m]))&timeout=4": "_promkeep.recent, _promkeep.chunk",
 	} {
 		t.Run(path, func(t *testing.T) {
 			holder, err := pool.Begin(ctx)
@@ -173,14 +173,14 @@ func TestAClientThatGoesAwayCancelsItsSQL(t *testing.T) {
 				resp.Body.Close()
 				done <- outcome{resp.StatusCode, nil}
 			}()
-			require.Eventually(t, func() bool { return waiting() > 0 }, 20*time.Second, 5*time.Millisecond, "the statement waits")
+			require.Eventually(t, func() bool { return waiting() > 0 }, time.Minute, 5*time.Millisecond, "the statement waits")
 			if !strings.Contains(path, "timeout") {
 				goAway()
 				require.ErrorIs(t, (<-done).err, context.Canceled)
 			} else {
 				require.Equal(t, outcome{503, nil}, <-done)
 			}
-			require.Eventually(t, func() bool { return waiting() == 0 }, 20*time.Second, 5*time.Millisecond, "the statement is gone, the lock is not")
+			require.Eventually(t, func() bool { return waiting() == 0 }, time.Minute, 5*time.Millisecond, "the statement is gone, the lock is not")
 		})
 	}
 	require.Equal(t, 200, s.get(t, "/api/v1/query?query=up").code, "the connections are as good as new")
@@ -274,7 +274,7 @@ func TestLookupsAndRemoteReadsHaveAnEnd(t *testing.T) {
 				}
 				return sum
 			}
-			require.Eventually(t, func() bool { return waiting() == 1 }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return waiting() == 1 }, time.Minute, time.Millisecond)
 			a := ask()
 			require.Equal(t, 503, a.code, a.body)
 			require.Contains(t, a.body, says)
