@@ -86,11 +86,11 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 	m.erasedSamples = counter("promkeep_erase_samples_total", "Samples taken out of packed rows because they were deleted or are past their retention.")
 	m.eraseFailures = counter("promkeep_erase_failures_total", "Attempts to take samples out of packed rows that failed and will be repeated.")
 	m.backlog = newBacklog()
-	byJob := []string{"job"}
-	m.jobSeconds = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "promkeep_background_seconds_total", Help: "Time that background work took, without its rests."}, byJob)
-	m.jobFailures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "promkeep_background_failures_total", Help: "Background work that failed and will be tried again."}, byJob)
-	m.jobBusy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "promkeep_background_waits_for_transactions", Help: "1 while something cannot be dropped, for a transaction that may read it is still open."}, byJob)
-	m.jobLast = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "promkeep_background_last_success_timestamp_seconds", Help: "When all of a kind of background work that was due was last done."}, byJob)
+	byWork := []string{"work"} // not job, which is the scrape's
+	m.jobSeconds = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "promkeep_background_seconds_total", Help: "Time that background work took, without its rests."}, byWork)
+	m.jobFailures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "promkeep_background_failures_total", Help: "Background work that failed and will be tried again."}, byWork)
+	m.jobBusy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "promkeep_background_waits_for_transactions", Help: "1 while something cannot be dropped, for a transaction that may read it is still open."}, byWork)
+	m.jobLast = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "promkeep_background_last_success_timestamp_seconds", Help: "When all of a kind of background work that was due was last done."}, byWork)
 	for _, job := range jobs {
 		m.jobSeconds.WithLabelValues(job)
 		m.jobFailures.WithLabelValues(job)
