@@ -144,10 +144,6 @@ var (
 	LogReadersLeft string
 	//go:embed queries/log_replay.sql
 	LogReplay string
-	//go:embed queries/log_replay_all.sql
-	LogReplayAll string
-	//go:embed queries/log_replay_other.sql
-	LogReplayOther string
 	//go:embed queries/metadata_expire.sql
 	MetadataExpire string
 	//go:embed queries/metadata_put.sql

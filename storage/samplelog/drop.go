@@ -17,11 +17,11 @@ import (
 type Table uint8
 
 // table is what is done with one of them.
-type table struct{ append, replay, lock, empty string }
+type table struct{ append, lock, empty string }
 
 var tables = [2]table{
-	{schema.LogAppend, schema.LogReplay, schema.LogLock, schema.LogEmpty},
-	{schema.LogAppendOther, schema.LogReplayOther, schema.LogLockOther, schema.LogEmptyOther},
+	{schema.LogAppend, schema.LogLock, schema.LogEmpty},
+	{schema.LogAppendOther, schema.LogLockOther, schema.LogEmptyOther},
 }
 
 // other is the table whose turn it is not.

@@ -65,7 +65,7 @@ func (d dropper) counting(as interface {
 	Query(context.Context, string, ...any) (pgx.Rows, error)
 }) []string {
 	d.t.Helper()
-	rows, err := as.Query(context.Background(), "SELECT convert_from(payload, 'UTF8') FROM ("+schema.LogReplayAll+") AS log", 0, 0)
+	rows, err := as.Query(context.Background(), "SELECT convert_from(payload, 'UTF8') FROM ("+schema.LogReplay+") AS log", 0, 0)
 	require.NoError(d.t, err)
 	out, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(d.t, err)

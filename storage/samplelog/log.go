@@ -13,8 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
-
-	"github.com/promkeep/promkeep/schema"
 )
 
 // Position is a place in the log: all of the earlier segments, and the rows of Segment up to Seq.
@@ -106,7 +104,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err = s.replay(ctx, schema.LogReplayAll, Position{}, cfg.Replayed); err == nil {
+	if err = s.replay(ctx, Position{}, cfg.Replayed); err == nil {
 		err = l.open(ctx, s)
 	}
 	if err != nil {
@@ -383,8 +381,7 @@ func (l *Log) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Of the idle table all is applied.
-	if _, err := s.replay(ctx, tables[l.table].replay, l.settle(), l.cfg.Replayed); err != nil {
+	if err := s.replay(ctx, l.settle(), l.cfg.Replayed); err != nil {
 		s.close()
 		return err
 	}

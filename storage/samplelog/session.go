@@ -108,26 +108,25 @@ func (s *session) close() {
 	s.conn.Close(ctx)
 }
 
-// replay reads all rows after pos, in order, with one of the queries for that.
-func (s *session) replay(ctx context.Context, query string, pos Position, apply func(payload []byte) error) (Position, error) {
-	rows, err := s.conn.Query(ctx, query, pos.Segment, pos.Seq)
+// replay reads all rows after pos that are not flushed, in order.
+func (s *session) replay(ctx context.Context, pos Position, apply func(payload []byte) error) error {
+	rows, err := s.conn.Query(ctx, schema.LogReplay, pos.Segment, pos.Seq)
 	if err != nil {
-		return pos, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer rows.Close()
 	var payload pgtype.DriverBytes
 	for rows.Next() {
 		var at Position
 		if err := rows.Scan(&at.Segment, &at.Seq, &payload); err != nil {
-			return pos, err
+			return err
 		}
 		if err := apply(payload); err != nil {
-			return pos, fmt.Errorf("log segment %d, row %d: %w", at.Segment, at.Seq, err)
+			return fmt.Errorf("log segment %d, row %d: %w", at.Segment, at.Seq, err)
 		}
-		pos = at
 	}
 	if err := rows.Err(); err != nil {
-		return pos, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return pos, nil
+	return nil
 }
