@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
-	"math/bits"
 	"slices"
 
 	"github.com/promkeep/promkeep/storage/codec"
@@ -77,12 +76,12 @@ func (b *bundle) add(r Row) {
 			b.places[string(data)] = shared
 			size += 1 + len(data)
 			if !referred {
-				size += lenUvarint(uint64(len(data))) - 1
+				size += codec.UvarintLen(uint64(len(data))) - 1
 			}
 		}
 	}
-	size += lenUvarint(r.SeriesID-previous.SeriesID) + lenVarint(r.Start-previous.Start) + lenVarint(r.End-r.Start-(previous.End-previous.Start)) +
-		lenVarint(int64(r.N-previous.N)) + lenUvarint(uint64(r.Encoding)) + lenUvarint(uint64(shared)) + lenUvarint(uint64(len(r.Data))) + len(r.Data)
+	size += codec.UvarintLen(r.SeriesID-previous.SeriesID) + lenVarint(r.Start-previous.Start) + lenVarint(r.End-r.Start-(previous.End-previous.Start)) +
+		lenVarint(int64(r.N-previous.N)) + codec.UvarintLen(uint64(r.Encoding)) + codec.UvarintLen(uint64(shared)) + codec.UvarintLen(uint64(len(r.Data))) + len(r.Data)
 	if r.Version == previous.Version { // less the highest, which is not known yet
 		size++
 	} else {
@@ -174,9 +173,7 @@ func (b *bundle) appendTo(out []byte, k int) []byte {
 }
 
 // lenUvarint and lenVarint are how many bytes encoding/binary takes.
-func lenUvarint(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
-
-func lenVarint(v int64) int { return lenUvarint(uint64(v<<1) ^ uint64(v>>63)) }
+func lenVarint(v int64) int { return codec.UvarintLen(uint64(v<<1) ^ uint64(v>>63)) }
 
 // unbundle calls fn for each packed row of a row of a table, in order of series IDs. A row that is no bundle is its own only one.
 // Their Data and Times lie in r.Data, but for Times that are kept in the table times, which have no row yet. The error, which wraps codec.ErrCorrupt, is about the bundle as a whole.

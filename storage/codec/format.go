@@ -156,6 +156,9 @@ var pow10 = [maxScale + 1]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// UvarintLen is how many bytes binary.AppendUvarint adds for x.
+func UvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
+
 func appendChecksum(dst []byte, start int) []byte {
 	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
 }

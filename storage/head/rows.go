@@ -2,7 +2,6 @@ package head
 
 import (
 	"encoding/binary"
-	"math/bits"
 
 	"github.com/promkeep/promkeep/storage/codec"
 )
@@ -23,11 +22,9 @@ type rows []byte
 
 // size is the bytes of the row among others.
 func (r *Row) size() int {
-	return 8 + uvarintLen(uint64(r.End-r.Start)) + uvarintLen(uint64(uint32(r.N))) + uvarintLen(uint64(uint32(r.Version))) + 1 +
-		uvarintLen(uint64(len(r.Data))) + len(r.Data)
+	return 8 + codec.UvarintLen(uint64(r.End-r.Start)) + codec.UvarintLen(uint64(uint32(r.N))) + codec.UvarintLen(uint64(uint32(r.Version))) + 1 +
+		codec.UvarintLen(uint64(len(r.Data))) + len(r.Data)
 }
-
-func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
 
 // bytes is about the memory that the row takes in a series, with its part of the room that grow leaves, and of what the allocator adds.
 func (r *Row) bytes() int64 {
