@@ -130,10 +130,9 @@ var ErrStale = errors.New("what was remembered of the catalogue is not true any 
 // returned if it returns false. Read sorts ids. A *RowError tells of a bundle that cannot be read.
 func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, holds func(version int64) bool, fn func(Row) error) error {
 	slices.Sort(ids)
-	signed := make([]int64, len(ids))
+	signed := schema.SignedIDs(ids)
 	var first, last []int64 // by metric
 	for i, id := range ids {
-		signed[i] = int64(id)
 		if i == 0 || id>>metricShift != ids[i-1]>>metricShift {
 			first, last = append(first, signed[i]), append(last, signed[i])
 		}
