@@ -76,11 +76,11 @@ func (db *DB) requestFlush() {
 	}
 }
 
-// Maintain does all background work that is due but the flush, without rest: it evicts, merges, compresses and drops.
+// Maintain does all background work that is due but the flush, without rest: it evicts, merges, compresses and drops. Then it measures what is left.
 func (db *DB) Maintain(ctx context.Context) error {
 	db.pace.hurry.Add(1)
 	defer db.pace.hurry.Add(-1)
-	return db.round(ctx)
+	return errors.Join(db.round(ctx), db.watch(ctx))
 }
 
 // round does the background work that is due. Who holds workMu also holds flushMu, but for pauses.
@@ -90,7 +90,7 @@ func (db *DB) round(ctx context.Context) error {
 	db.flushMu.Lock()
 	defer db.flushMu.Unlock()
 	db.pace.begin()
-	return errors.Join(db.maintenance(ctx), db.watch(ctx))
+	return db.maintenance(ctx)
 }
 
 // jobs are the kinds of background work beside the flush, in their order, for metrics.
