@@ -1,4 +1,4 @@
--- promkeep.maintenance says what waits for the retention, too.
+-- promkeep.maintenance says what waits for the retention, too, and counts the rows of both tables of the log that are not flushed.
 --
 -- Cost on an existing database: none, this only replaces a function.
 
