@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -289,6 +290,87 @@ func TestSamplesPlannedBeforeRowsMove(t *testing.T) {
 		require.NoError(t, holder.Rollback(t.Context()))
 		require.Equal(t, 2, <-count)
 		require.NoError(t, <-maintained)
+	})
+}
+
+// TestSamplesOfPartsThatCameSince: a transaction that has read before, and so has its locks already, finds what has come or moved to new parts since.
+func TestSamplesOfPartsThatCameSince(t *testing.T) {
+	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
+		s := openStore(t, pg)
+		put := func(at time.Time) {
+			s.write(t, "", lset("m", 1), func(b *storage.Batch) { b.Float(at.UnixMilli(), 0, 1) })
+			s.flush(t)
+		}
+		put(day)
+		tx, err := pg.Pool(t).Begin(t.Context())
+		require.NoError(t, err)
+		defer tx.Rollback(context.Background())
+		count := func() (n int) {
+			require.NoError(t, tx.QueryRow(t.Context(), "SELECT count(*) FROM promkeep.samples('m')").Scan(&n))
+			return n
+		}
+		for range 10 { // whatever it has to look up only once is in its caches now
+			require.Equal(t, 1, count())
+		}
+		put(day.Add(3 * time.Hour))
+		require.Equal(t, 2, count(), "the flush has opened a part")
+		s.now = day.Add(12 * time.Hour)
+		s.exec(t, "UPDATE _promkeep.part SET opened_at = opened_at - interval '1 day'")
+		require.NoError(t, s.Maintain(t.Context())) // its drop finds the transaction in its way
+		require.Equal(t, 2, count(), "the merge has opened a part, and moved rows there")
+	})
+}
+
+// TestSamplesPlannedAgain: a query that finds that rows have moved while it was planned plans again, in the same transaction, and then knows the partitions
+// that they moved to.
+func TestSamplesPlannedAgain(t *testing.T) {
+	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
+		s := openStore(t, pg)
+		s.write(t, "", lset("m", 1), func(b *storage.Batch) { b.Float(day.UnixMilli(), 0, 1) })
+		s.flush(t)
+		pool := pg.Pool(t)
+
+		// The function as it is, but that it is not content with its first plans, and waits before the last. Advisory locks are none on tables.
+		const turns, key = 8, 4711
+		var text string
+		require.NoError(t, pool.QueryRow(t.Context(), "SELECT pg_get_functiondef('_promkeep.packed_rows'::regproc)").Scan(&text))
+		for _, change := range [][2]string{
+			{"\n    LOOP\n", fmt.Sprintf("\n    FOR turn IN 1..%d LOOP\n", turns)},
+			{"IS NOT DISTINCT FROM before ORDER BY", fmt.Sprintf("IS NOT DISTINCT FROM before AND turn = %d ORDER BY", turns)},
+			{"EXIT WHEN FOUND OR _promkeep.parts_state() IS NOT DISTINCT FROM before;", fmt.Sprintf("IF turn = %d THEN PERFORM pg_advisory_lock(%d); END IF;", turns-1, key)},
+		} {
+			require.Equal(t, 1, strings.Count(text, change[0]), change[0])
+			text = strings.Replace(text, change[0], change[1], 1)
+		}
+		s.exec(t, text)
+
+		holder, err := pool.Acquire(t.Context())
+		require.NoError(t, err)
+		defer holder.Release()
+		_, err = holder.Exec(t.Context(), "SELECT pg_advisory_lock($1)", key)
+		require.NoError(t, err)
+		count := make(chan int, 1)
+		go func() {
+			n := -1
+			if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM promkeep.samples('m')").Scan(&n); err != nil {
+				t.Error(err)
+			}
+			count <- n
+		}()
+		require.Eventually(t, func() bool {
+			var waiting int
+			require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted", key).Scan(&waiting))
+			return waiting > 0
+		}, time.Minute, 5*time.Millisecond)
+		s.now = day.Add(12 * time.Hour)
+		s.exec(t, "UPDATE _promkeep.part SET opened_at = opened_at - interval '1 day'")
+		require.NoError(t, s.Maintain(t.Context())) // its drop finds the query in its way
+		var levels string
+		require.NoError(t, pool.QueryRow(t.Context(), "SELECT coalesce(string_agg(level::text, ','), '') FROM _promkeep.part WHERE merged_upto < 0").Scan(&levels))
+		require.Equal(t, "1", levels, "the rows have moved to a new part")
+		_, err = holder.Exec(t.Context(), "SELECT pg_advisory_unlock($1)", key)
+		require.NoError(t, err)
+		require.Equal(t, 1, <-count)
 	})
 }
 
