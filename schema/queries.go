@@ -144,6 +144,8 @@ var (
 	LogReadersLeft string
 	//go:embed queries/log_replay.sql
 	LogReplay string
+	//go:embed queries/log_size.sql
+	LogSize string
 	//go:embed queries/metadata_expire.sql
 	MetadataExpire string
 	//go:embed queries/metadata_put.sql

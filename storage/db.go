@@ -48,6 +48,7 @@ type DB struct {
 	streamDays int64        // how many days of a series a stream holds at once
 	youngest   atomic.Int64 // ms, the youngest sample ever taken; 0 if there is none
 	size       atomic.Int64 // bytes on disk, as last measured
+	logSize    atomic.Int64 // bytes of the log on disk, as last measured
 	tenantMu   sync.Mutex   // held to create a tenant within the limit
 	oversize   bool         // the store is larger than it may be; guarded by flushMu
 	workMu     sync.Mutex   // one round of background work at a time; taken before flushMu

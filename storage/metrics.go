@@ -127,6 +127,7 @@ func newMetrics(reg prometheus.Registerer, db *DB) *metrics {
 		}
 		return float64(db.log.QueuedBytes())
 	})
+	gauge("promkeep_log_disk_bytes", "What the log takes on disk, as last measured: also flushed rows, as long as transactions are open that were so at their flush.", func() float64 { return float64(db.logSize.Load()) })
 	gauge("promkeep_database_up", "1 while the database takes writes.", func() float64 {
 		if db.log == nil || db.log.Err() != nil {
 			return 0

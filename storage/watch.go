@@ -45,6 +45,11 @@ var (
 
 // watch measures the backlog.
 func (db *DB) watch(ctx context.Context) error {
+	var logSize int64
+	if err := db.pool.QueryRow(ctx, schema.LogSize).Scan(&logSize); err != nil {
+		return err
+	}
+	db.logSize.Store(logSize)
 	rows, err := db.pool.Query(ctx, schema.PartBacklog)
 	if err != nil {
 		return err

@@ -51,6 +51,7 @@ func TestWhatWaitsForAMergeCanBeWatched(t *testing.T) {
 	require.NoError(t, db.chunks.Seal(ctx, db.log.Epoch(), c.now))
 	require.NoError(t, db.watch(ctx))
 	require.Equal(t, map[string]float64{"0 open ": 0, "0 sealed ": 1, "0 merged ": 0, "1 open ": 0, "1 sealed ": 0, "1 merged ": 0}, backlog())
+	require.Greater(t, gathered(t, reg, "promkeep_log_disk_bytes")[""], 8192.0)
 	age := gathered(t, reg, "promkeep_merge_backlog_age_seconds")
 	require.InDelta(t, 24*3600, age["0 "], 600)
 	require.Zero(t, age["1 "])

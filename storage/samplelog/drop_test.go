@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -184,6 +185,14 @@ func TestLaw2AnOldSnapshotHasItsLog(t *testing.T) {
 	}
 	require.Equal(t, []string{"c"}, d.counting(d.pool))
 	require.Equal(t, []string{"a", "b"}, d.counting(old))
+	flushed := func() (n, bytes int) {
+		require.NoError(t, d.pool.QueryRow(ctx, "SELECT items, bytes FROM promkeep.maintenance WHERE state = 'flushed rows of the log'").Scan(&n, &bytes))
+		return n, bytes
+	}
+	on := d.rows()
+	n, bytes := flushed()
+	require.Equal(t, len(on[0])+len(on[1])-1, n, "all but the last c")
+	require.Equal(t, len(strings.Join(append(on[0], on[1]...), ""))-1, bytes)
 	// One of another transaction, which sees nothing of what the table had, holds up nothing.
 	require.NoError(t, old.Rollback(ctx))
 	young, err := d.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
@@ -194,6 +203,8 @@ func TestLaw2AnOldSnapshotHasItsLog(t *testing.T) {
 	before := d.size()
 	d.drop(d.line(), nil)
 	require.Less(t, d.size(), before)
+	now, _ := flushed()
+	require.Less(t, now, n)
 }
 
 // terminate ends the session that writes the log.
