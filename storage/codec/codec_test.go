@@ -272,14 +272,14 @@ func TestSlidingKernels(t *testing.T) {
 					want[i] = k
 				}
 				got := make([]int64, len(u))
-				c.integrate(got, u)
+				integrate(&c, got, u)
 				require.Equal(t, want, got)
 				if width <= 16 {
-					c.integratePairs(got, low, high)
+					integratePairs(&c, got, low, high)
 					require.Equal(t, want, got)
 				}
 				if width <= 8 {
-					c.integrateBytes(got, low)
+					integrateBytes(&c, got, low)
 					require.Equal(t, want, got)
 				}
 			}

@@ -152,7 +152,17 @@ func (r *codeReader) read(code int, dst []byte) {
 		pos += int((s0 + s1 + s2 + s3) & 0xff)
 		dst = dst[perWord:]
 	}
-	if len(dst) > 0 {
+	switch {
+	case len(dst) == 0:
+	case len(dst) < perWord && pos>>3+8 <= len(b):
+		w := binary.BigEndian.Uint64(b[pos>>3:]) << (pos & 7)
+		for i := range dst {
+			s := table[w>>(64-codeLen)]
+			dst[i] = byte(s >> 8)
+			w <<= s & 63
+			pos += int(s & 63)
+		}
+	default:
 		pos = readTail(table, dst, b, pos)
 	}
 	r.pos = pos

@@ -18,13 +18,14 @@ type Columns struct {
 	ST []int64
 }
 
-// scratch is what decoding one column of a block needs, about 66 KiB. It comes
+// scratch is what decoding one column of a block needs, about 70 KiB. It comes
 // from a pool rather than with Columns, of which a query may have many.
 type scratch struct {
 	planes [64][maxBlock / 8]byte
 	lanes  [8][maxBlock]byte
 	x      [maxBlock]uint64
 	ints   [maxBlock]int64
+	at     [maxBlock]uint16 // where the few residuals in x are that are not zero
 
 	presence [maxBlock / 8]byte
 	some     [maxBlock / 8]byte // of a plane, those bytes that are not zero

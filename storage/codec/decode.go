@@ -72,7 +72,7 @@ func (s *scratch) decodeTimes(r *reader, h *header, t []int64, first int64) erro
 			return err
 		}
 		c.base += first
-		if err := s.decodeInts(r, &c, t); err != nil {
+		if err := decodeInts(s, r, &c, t); err != nil {
 			return err
 		}
 		disorder := t[0] ^ first
@@ -108,50 +108,77 @@ func (s *scratch) decodeStarts(r *reader, st []int64, first int64) error {
 		return err
 	}
 	c.base += first
-	return s.decodeInts(r, &c, st)
+	return decodeInts(s, r, &c, st)
 }
 
+// number is what the integers of a column are written as: float64 where they
+// are values, so that there is no pass over them for that alone.
+type number interface{ int64 | float64 }
+
 // decodeInts reads the rest of a column into k.
-func (s *scratch) decodeInts(r *reader, c *column, k []int64) error {
+func decodeInts[T number](s *scratch, r *reader, c *column, k []T) error {
+	n := len(k)
 	switch {
 	case c.flat():
-		c.fill(k)
-	case c.width <= 8 && c.unit == 1 && c.ext&(extSparse|extExceptions) == 0:
-		if err := s.dense(r, c.width, len(k)); err != nil {
+		slope := c.slope
+		if !hasSlope(c.kind) {
+			slope = 0
+		}
+		ramp(k, c.base, slope)
+	case c.ext&extSparse != 0:
+		m, err := s.sparse(r, c, n)
+		if err != nil {
 			return err
 		}
-		c.integrateBytes(k, s.lanes[0][:len(k)])
-	case c.width > 8 && c.width <= 16 && c.ext&(extSparse|extExceptions) == 0:
-		if err := s.dense(r, c.width, len(k)); err != nil {
+		if m*fewPart > n && c.kind != kindLevel && c.kind != kindLine {
+			s.spreadOut(n, m)
+			integrate(c, k, s.x[:n])
+			break
+		}
+		at := s.at[:setBits(&s.at, s.presence[:(n+7)/8])]
+		x := s.x[:len(at)]
+		for i := range x {
+			x[i]++
+		}
+		integrateFew(c, k, at, x)
+	case c.width == 0: // nothing but exceptions
+		m, err := s.exceptionList(r, n)
+		if err != nil {
 			return err
 		}
-		c.integratePairs(k, s.lanes[0][:len(k)], s.lanes[1][:len(k)])
+		integrateFew(c, k, s.at[:m], s.x[:m])
 	default:
-		if err := s.residuals(r, c, len(k)); err != nil {
+		if err := s.dense(r, c.width, n); err != nil {
 			return err
 		}
-		c.integrate(k, s.x[:len(k)])
+		lanes := (c.width + 7) / 8
+		if c.ext&extExceptions != 0 {
+			var err error
+			if lanes, err = s.exceptionLanes(r, c.width, n); err != nil {
+				return err
+			}
+		}
+		switch lanes {
+		case 1:
+			integrateBytes(c, k, s.lanes[0][:n])
+		case 2:
+			integratePairs(c, k, s.lanes[0][:n], s.lanes[1][:n])
+		default:
+			s.widen(lanes, n)
+			integrate(c, k, s.x[:n])
+		}
 	}
 	return nil
 }
 
-// fill computes the integers of a column whose residuals are all zero.
-func (c *column) fill(k []int64) {
-	slope := c.slope
-	if !hasSlope(c.kind) {
-		slope = 0
-	}
-	ramp(k, c.base, slope)
-}
-
 // ramp fills k with x, x + step, x + 2 step, and so on.
-func ramp(k []int64, x, step int64) {
+func ramp[T number](k []T, x, step int64) {
 	for ; len(k) >= 4; k = k[4:] {
-		k[0], k[1], k[2], k[3] = x, x+step, x+2*step, x+3*step
+		k[0], k[1], k[2], k[3] = T(x), T(x+step), T(x+2*step), T(x+3*step)
 		x += 4 * step
 	}
 	for i := range k {
-		k[i] = x
+		k[i] = T(x)
 		x += step
 	}
 }
@@ -208,7 +235,7 @@ func (s *scratch) correct(r *reader, v []float64) error {
 		return err
 	}
 	ulps := s.ints[:len(v)]
-	if err := s.decodeInts(r, &c, ulps); err != nil {
+	if err := decodeInts(s, r, &c, ulps); err != nil {
 		return err
 	}
 	for i, x := range ulps {
@@ -217,25 +244,28 @@ func (s *scratch) correct(r *reader, v []float64) error {
 	return nil
 }
 
+// decodeValueInts reads the values of a column that is not constant.
 func (s *scratch) decodeValueInts(r *reader, c *column, v []float64) error {
+	if c.scale < scaleBits {
+		if err := decodeInts(s, r, c, v); err != nil {
+			return err
+		}
+		if c.scale > 0 {
+			p := pow10[c.scale]
+			for i, x := range v {
+				v[i] = x / p
+			}
+		}
+		return nil
+	}
 	k := s.ints[:]
 	for len(v) > 0 {
 		m := min(len(v), maxBlock)
-		if err := s.decodeInts(r, c, k[:m]); err != nil {
+		if err := decodeInts(s, r, c, k[:m]); err != nil {
 			return err
 		}
-		if c.scale == scaleBits {
-			for i, x := range k[:m] {
-				v[i] = math.Float64frombits(uint64(x))
-			}
-		} else if p := pow10[c.scale]; c.scale > 0 {
-			for i, x := range k[:m] {
-				v[i] = float64(x) / p
-			}
-		} else {
-			for i, x := range k[:m] {
-				v[i] = float64(x)
-			}
+		for i, x := range k[:m] {
+			v[i] = math.Float64frombits(uint64(x))
 		}
 		// Only a column without residuals is longer than a block.
 		v = v[m:]

@@ -272,7 +272,7 @@ func coverBlock(t *testing.T, seen map[string]bool, r *reader, h *header, n int)
 					seen[fmt.Sprintf("version 1 plane %d", r.b[p/4]>>(p%4*2)&3)] = true
 				}
 			}
-			require.NoError(t, s.residuals(r, &c, n))
+			require.NoError(t, decodeInts(&s, r, &c, make([]int64, n)))
 		}
 		return c.ext
 	}

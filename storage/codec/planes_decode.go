@@ -5,56 +5,71 @@ import (
 	"math/bits"
 )
 
-// residuals reads the residuals of a column into s.x[:n].
-func (s *scratch) residuals(r *reader, c *column, n int) error {
-	m := n
-	if c.ext&extSparse != 0 {
-		how := r.byte()
-		kind, known := how, byte(planeMask2)
-		if s.version >= version2 {
-			kind, known = how&^presenceInverted, byte(numPlaneKinds-1)
-		}
-		presence := s.presence[:(n+7)/8]
-		if r.bad || kind > known || !s.plane(r, presence, kind) {
-			return corrupt("presence of residuals is cut off or malformed")
-		}
-		if n%8 != 0 && presence[n/8]>>(n%8) != 0 {
-			return corrupt("presence of residuals outside of their block")
-		}
-		if how != kind {
-			invert(presence, n)
-		}
-		m = 0
-		for _, b := range presence {
-			m += bits.OnesCount8(b)
-		}
+// sparse reads the residuals of a sparse column: where they are into
+// s.presence, and what is stored of them, one less than they are, into s.x[:m].
+func (s *scratch) sparse(r *reader, c *column, n int) (m int, err error) {
+	how := r.byte()
+	kind, known := how, byte(planeMask2)
+	if s.version >= version2 {
+		kind, known = how&^presenceInverted, byte(numPlaneKinds-1)
 	}
+	presence := s.presence[:(n+7)/8]
+	if r.bad || kind > known || !s.plane(r, presence, kind) {
+		return 0, corrupt("presence of residuals is cut off or malformed")
+	}
+	if n%8 != 0 && presence[n/8]>>(n%8) != 0 {
+		return 0, corrupt("presence of residuals outside of their block")
+	}
+	if how != kind {
+		invert(presence, n)
+	}
+	m = ones(presence)
 	if err := s.dense(r, c.width, m); err != nil {
-		return err
+		return 0, err
 	}
-	s.widen(c.width, m)
+	lanes := (c.width + 7) / 8
 	if c.ext&extExceptions != 0 {
-		if err := r.exceptions(s.x[:m], c.width); err != nil {
-			return err
+		if lanes, err = s.exceptionLanes(r, c.width, m); err != nil {
+			return 0, err
 		}
 	}
-	if c.ext&extSparse != 0 {
-		s.spreadOut(n, m)
-	}
-	return nil
+	s.widen(lanes, m)
+	return m, nil
 }
 
 // spreadOut moves the m residuals at the front of s.x to where s.presence says.
 func (s *scratch) spreadOut(n, m int) {
-	x := s.x[:n]
+	x := &s.x
 	for i := n - 1; i >= 0; i-- {
-		if s.presence[i/8]>>(i%8)&1 == 0 {
-			x[i] = 0
-			continue
-		}
-		m--
-		x[i] = x[m] + 1
+		// Whether there is one is not predictable: no branch may depend on it.
+		present := uint64(s.presence[i/8&(maxBlock/8-1)]>>(i%8)) & 1
+		m -= int(present)
+		x[i&(maxBlock-1)] = (x[m&(maxBlock-1)] + 1) & -present
 	}
+}
+
+// setBits writes down which bits are set, and returns how many.
+func setBits(at *[maxBlock]uint16, b []byte) int {
+	n := 0
+	for i := 0; i < len(b); i += 8 {
+		for w := word(b[i:]); w != 0; w &= w - 1 {
+			at[n&(maxBlock-1)] = uint16(8*i + bits.TrailingZeros64(w))
+			n++
+		}
+	}
+	return n
+}
+
+// word returns the first eight bytes of b, as if zeros were behind it.
+func word(b []byte) uint64 {
+	if len(b) >= 8 {
+		return binary.LittleEndian.Uint64(b)
+	}
+	w := uint64(0)
+	for i, x := range b {
+		w |= uint64(x) << (8 * i & 63)
+	}
+	return w
 }
 
 // dense reads planes of n bits and leaves in s.lanes[l][i] bits 8*l to 8*l+7 of
@@ -64,42 +79,51 @@ func (s *scratch) dense(r *reader, width, n int) error {
 	if groups <= 8 {
 		return s.denseWords(r, width, groups)
 	}
-	if s.version == version1 {
-		kinds := r.bytes((width + 3) / 4)
-		if r.bad {
-			return corrupt("plane kinds are cut off")
-		}
-		for p := range width {
-			if !s.plane(r, s.planes[p][:groups], kinds[p/4]>>(p%4*2)&3) {
-				return corrupt("planes are cut off or malformed")
-			}
-		}
-	} else if width > 0 {
-		raw := int(r.byte())
-		kinds := r.bytes((max(width-raw, 0) + 1) / 2)
-		if r.bad || raw > width {
-			return corrupt("plane kinds are cut off")
-		}
-		for p := range raw {
-			copy(s.planes[p][:groups], r.bytes(groups))
-		}
-		for p := range width - raw {
-			if r.bad || !s.plane(r, s.planes[raw+p][:groups], kinds[p/2]>>(p%2*4)&15) {
-				return corrupt("planes are cut off or malformed")
-			}
-		}
-		if r.bad {
-			return corrupt("planes are cut off or malformed")
-		}
+	// Planes whose kinds share a byte: 1 << share. Planes without a kind: raw.
+	share, raw := uint(2), 0
+	if s.version >= version2 && width > 0 {
+		share, raw = 1, int(r.byte())
 	}
-	for p := width; p%8 != 0; p++ {
-		clear(s.planes[p][:groups])
+	kinds := r.bytes((max(width-raw, 0) + 1<<share - 1) >> share)
+	if r.bad || raw > width {
+		return corrupt("plane kinds are cut off")
 	}
+	kindBits := 8 >> share
+	known := byte(1)<<kindBits - 1
+	padded := (groups + 7) &^ 7
+	next, left := uint(0), 0
 	for low := 0; low < width; low += 8 {
-		untangle((*[8][maxBlock / 8]byte)(s.planes[low:]), &s.lanes[low/8], groups)
+		planes := [8][]byte{zeroPlane[:], zeroPlane[:], zeroPlane[:], zeroPlane[:], zeroPlane[:], zeroPlane[:], zeroPlane[:], zeroPlane[:]}
+		for p := range min(width-low, 8) {
+			kind := byte(planeRaw)
+			if low+p >= raw {
+				if left == 0 {
+					next, left, kinds = uint(kinds[0]), 1<<share, kinds[1:]
+				}
+				kind = byte(next) & known
+				next >>= kindBits
+				left--
+			}
+			switch {
+			case kind == planeZero:
+			case kind == planeRaw && padded <= len(r.b): // what is behind it does no harm
+				planes[p&7] = r.b[:padded]
+				r.b = r.b[groups:]
+			default:
+				plane := s.planes[p&7][:]
+				if !s.plane(r, plane[:groups], kind) {
+					return corrupt("planes are cut off or malformed")
+				}
+				planes[p&7] = plane
+			}
+		}
+		untangle(&planes, &s.lanes[low/8], groups, width-low <= 4)
 	}
 	return nil
 }
+
+// zeroPlane is a plane without ones. Nothing writes to it.
+var zeroPlane [maxBlock / 8]byte
 
 // denseWords is dense for planes of up to eight bytes, which fit into a word:
 // rows fresh from a flush are many, and so are columns of few residuals.
@@ -148,86 +172,171 @@ func (s *scratch) denseWords(r *reader, width, groups int) error {
 				b, at = r.b, 0
 			}
 		}
-		untangleWords(&planes, (*[64]byte)(s.lanes[low/8][:]), groups)
+		out := (*[64]byte)(s.lanes[low/8][:])
+		switch {
+		case groups <= 4: // short rows are what a flush writes
+			untangleShort(&planes, out)
+		case width-low <= 4:
+			untangleNarrow(&planes, out)
+		default:
+			untangleWords(&planes, out)
+		}
 	}
 	r.b = b[at:]
 	return nil
 }
 
 // untangle turns eight planes, of so many bytes, into one byte per residual, 64
-// residuals at a time.
-func untangle(planes *[8][maxBlock / 8]byte, lane *[maxBlock]byte, groups int) {
+// residuals at a time. Only the first four planes count if narrow.
+func untangle(planes *[8][]byte, lane *[maxBlock]byte, groups int, narrow bool) {
+	p0, p1, p2, p3, p4, p5, p6, p7 := planes[0], planes[1], planes[2], planes[3], planes[4], planes[5], planes[6], planes[7]
 	for at := 0; at < groups; at += 8 {
+		out := (*[64]byte)(lane[8*at:])
 		words := [8]uint64{
-			binary.LittleEndian.Uint64(planes[0][at:]), binary.LittleEndian.Uint64(planes[1][at:]),
-			binary.LittleEndian.Uint64(planes[2][at:]), binary.LittleEndian.Uint64(planes[3][at:]),
-			binary.LittleEndian.Uint64(planes[4][at:]), binary.LittleEndian.Uint64(planes[5][at:]),
-			binary.LittleEndian.Uint64(planes[6][at:]), binary.LittleEndian.Uint64(planes[7][at:]),
+			binary.LittleEndian.Uint64(p0[at:]), binary.LittleEndian.Uint64(p1[at:]),
+			binary.LittleEndian.Uint64(p2[at:]), binary.LittleEndian.Uint64(p3[at:]),
 		}
-		untangleWords(&words, (*[64]byte)(lane[8*at:]), 8)
+		if narrow {
+			untangleNarrow(&words, out)
+			continue
+		}
+		words[4], words[5] = binary.LittleEndian.Uint64(p4[at:]), binary.LittleEndian.Uint64(p5[at:])
+		words[6], words[7] = binary.LittleEndian.Uint64(p6[at:]), binary.LittleEndian.Uint64(p7[at:])
+		untangleWords(&words, out)
 	}
 }
 
-// untangleWords turns eight planes of up to 64 bits into one byte per residual:
-// first the 8x8 bytes are transposed, which
-// brings together the eight bytes that hold the bits of eight residuals, then
-// the 8x8 bits of each.
-func untangleWords(planes *[8]uint64, out *[64]byte, groups int) {
-	const m32, m16, m8 = 0x00000000ffffffff, 0x0000ffff0000ffff, 0x00ff00ff00ff00ff
-	a, b, c, d := planes[0]&m32|planes[4]<<32, planes[1]&m32|planes[5]<<32, planes[2]&m32|planes[6]<<32, planes[3]&m32|planes[7]<<32
-	if a|b|c|d == 0 {
-		clear(out[:32])
-	} else {
-		a, c = a&m16|c&m16<<16, a>>16&m16|c&^m16
-		b, d = b&m16|d&m16<<16, b>>16&m16|d&^m16
-		a, b = a&m8|b&m8<<8, a>>8&m8|b&^m8
-		c, d = c&m8|d&m8<<8, c>>8&m8|d&^m8
-		binary.LittleEndian.PutUint64(out[0:], transpose(a))
-		binary.LittleEndian.PutUint64(out[8:], transpose(b))
-		binary.LittleEndian.PutUint64(out[16:], transpose(c))
-		binary.LittleEndian.PutUint64(out[24:], transpose(d))
-	}
-	if groups <= 4 { // short rows are what a flush writes
-		return
-	}
-	a, b, c, d = planes[0]>>32|planes[4]&^m32, planes[1]>>32|planes[5]&^m32, planes[2]>>32|planes[6]&^m32, planes[3]>>32|planes[7]&^m32
-	if a|b|c|d == 0 {
-		clear(out[32:])
-		return
-	}
-	a, c = a&m16|c&m16<<16, a>>16&m16|c&^m16
-	b, d = b&m16|d&m16<<16, b>>16&m16|d&^m16
-	a, b = a&m8|b&m8<<8, a>>8&m8|b&^m8
-	c, d = c&m8|d&m8<<8, c>>8&m8|d&^m8
-	binary.LittleEndian.PutUint64(out[32:], transpose(a))
-	binary.LittleEndian.PutUint64(out[40:], transpose(b))
-	binary.LittleEndian.PutUint64(out[48:], transpose(c))
-	binary.LittleEndian.PutUint64(out[56:], transpose(d))
+const (
+	even1, even2, even4  = 0x5555555555555555, 0x3333333333333333, 0x0f0f0f0f0f0f0f0f // every other bit, pair of bits, four bits
+	even8, even16, low32 = 0x00ff00ff00ff00ff, 0x0000ffff0000ffff, 0x00000000ffffffff
+)
+
+// swap exchanges those bits of a that are shift above the bits of mask with the bits
+// of mask in b: the step of which transpositions are made.
+func swap(a, b uint64, shift uint, mask uint64) (uint64, uint64) {
+	t := (a>>shift ^ b) & mask
+	return a ^ t<<shift, b ^ t
 }
 
-// widen puts the lanes of n residuals together in s.x.
-func (s *scratch) widen(width, n int) {
+// untangleWords turns eight planes of 64 bits into one byte per residual. First
+// the 8x8 bits in byte g of all planes are transposed, for all g at once; byte g of
+// word i then belongs to residual 8g+i. Then the 8x8 bytes are.
+func untangleWords(p *[8]uint64, out *[64]byte) {
+	a0, a1 := swap(p[0], p[1], 1, even1)
+	a2, a3 := swap(p[2], p[3], 1, even1)
+	a0, a2 = swap(a0, a2, 2, even2)
+	a1, a3 = swap(a1, a3, 2, even2)
+	a4, a5 := swap(p[4], p[5], 1, even1)
+	a6, a7 := swap(p[6], p[7], 1, even1)
+	a4, a6 = swap(a4, a6, 2, even2)
+	a5, a7 = swap(a5, a7, 2, even2)
+	a0, a4 = swap(a0, a4, 4, even4)
+	a1, a5 = swap(a1, a5, 4, even4)
+	a2, a6 = swap(a2, a6, 4, even4)
+	a3, a7 = swap(a3, a7, 4, even4)
+
+	a0, a1 = swap(a0, a1, 8, even8)
+	a2, a3 = swap(a2, a3, 8, even8)
+	a0, a2 = swap(a0, a2, 16, even16)
+	a1, a3 = swap(a1, a3, 16, even16)
+	a4, a5 = swap(a4, a5, 8, even8)
+	a6, a7 = swap(a6, a7, 8, even8)
+	a4, a6 = swap(a4, a6, 16, even16)
+	a5, a7 = swap(a5, a7, 16, even16)
+	binary.LittleEndian.PutUint64(out[0:], a0&low32|a4<<32)
+	binary.LittleEndian.PutUint64(out[8:], a1&low32|a5<<32)
+	binary.LittleEndian.PutUint64(out[16:], a2&low32|a6<<32)
+	binary.LittleEndian.PutUint64(out[24:], a3&low32|a7<<32)
+	binary.LittleEndian.PutUint64(out[32:], a0>>32|a4&^low32)
+	binary.LittleEndian.PutUint64(out[40:], a1>>32|a5&^low32)
+	binary.LittleEndian.PutUint64(out[48:], a2>>32|a6&^low32)
+	binary.LittleEndian.PutUint64(out[56:], a3>>32|a7&^low32)
+}
+
+// untangleNarrow is untangleWords for planes of which the last four are zero.
+func untangleNarrow(p *[8]uint64, out *[64]byte) {
+	a0, a1 := swap(p[0], p[1], 1, even1)
+	a2, a3 := swap(p[2], p[3], 1, even1)
+	a0, a2 = swap(a0, a2, 2, even2)
+	a1, a3 = swap(a1, a3, 2, even2)
+	// Word i has residual 8g+i in the low four bits of byte g, and 8g+i+4 in the high ones.
+	a0, a1 = swap(a0, a1, 8, even8)
+	a2, a3 = swap(a2, a3, 8, even8)
+	a0, a2 = swap(a0, a2, 16, even16)
+	a1, a3 = swap(a1, a3, 16, even16)
+	// Word g has those of 8g to 8g+7 in its low half, those of 8g+32 to 8g+39 in the other.
+	for g, a := range [4]uint64{a0, a1, a2, a3} {
+		binary.LittleEndian.PutUint64(out[8*g:], (a&low32|a<<28&^low32)&even4)
+		binary.LittleEndian.PutUint64(out[8*g+32:], (a>>32|a>>4&^low32)&even4)
+	}
+}
+
+// untangleShort is untangleWords for planes of up to 32 bits.
+func untangleShort(p *[8]uint64, out *[64]byte) {
+	a0, a1 := swap(p[0]&low32|p[4]<<32, p[1]&low32|p[5]<<32, 1, even1)
+	a2, a3 := swap(p[2]&low32|p[6]<<32, p[3]&low32|p[7]<<32, 1, even1)
+	a0, a2 = swap(a0, a2, 2, even2)
+	a1, a3 = swap(a1, a3, 2, even2)
+	a0, a1 = swap(a0, a1, 8, even8)
+	a2, a3 = swap(a2, a3, 8, even8)
+	a0, a2 = swap(a0, a2, 16, even16)
+	a1, a3 = swap(a1, a3, 16, even16)
+	for g, a := range [4]uint64{a0, a1, a2, a3} {
+		// In the low half the low four bits of residuals 8g+i and, above, 8g+i+4; in the high half their high bits.
+		t := (a>>4 ^ a>>32) & (even4 & low32)
+		a ^= t<<4 ^ t<<32
+		// Now each half has all bits of four residuals.
+		binary.LittleEndian.PutUint64(out[8*g:], a)
+	}
+}
+
+// widen puts the so many lanes of n residuals together in s.x.
+func (s *scratch) widen(lanes, n int) {
 	x := s.x[:n]
-	switch {
-	case width == 0:
+	l0, l1, l2, l3 := s.lanes[0][:n], s.lanes[1][:n], s.lanes[2][:n], s.lanes[3][:n]
+	switch lanes {
+	case 0:
 		clear(x)
-		return
-	case width <= 8:
-		for i, b := range s.lanes[0][:n] {
-			x[i] = uint64(b)
-		}
-		return
-	}
-	l0, l1 := s.lanes[0][:n], s.lanes[1][:n]
-	for i := range x {
-		x[i] = uint64(l0[i]) | uint64(l1[i])<<8
-	}
-	for low := 16; low < width; low += 8 {
-		lane := s.lanes[low/8][:n]
+	case 1:
 		for i := range x {
-			x[i] |= uint64(lane[i]) << low
+			x[i] = uint64(l0[i])
+		}
+	case 2:
+		for i := range x {
+			x[i] = uint64(l0[i]) | uint64(l1[i])<<8
+		}
+	case 3:
+		for i := range x {
+			x[i] = uint64(l0[i]) | uint64(l1[i])<<8 | uint64(l2[i])<<16
+		}
+	case 4:
+		for i := range x {
+			x[i] = uint64(uint32(l0[i]) | uint32(l1[i])<<8 | uint32(l2[i])<<16 | uint32(l3[i])<<24)
+		}
+	default:
+		for l := lanes; l < 8; l++ {
+			clear(s.lanes[l][:n])
+		}
+		for i := 0; i < n; i += 8 {
+			s.widenWords((*[8]uint64)(s.x[i:]), i)
 		}
 	}
+}
+
+// widenWords puts the lanes of eight residuals together, by transposing 8x8 bytes.
+func (s *scratch) widenWords(x *[8]uint64, i int) {
+	i &= maxBlock - 8
+	l := &s.lanes
+	a0, a1 := swap(binary.LittleEndian.Uint64(l[0][i:]), binary.LittleEndian.Uint64(l[1][i:]), 8, even8)
+	a2, a3 := swap(binary.LittleEndian.Uint64(l[2][i:]), binary.LittleEndian.Uint64(l[3][i:]), 8, even8)
+	a0, a2 = swap(a0, a2, 16, even16)
+	a1, a3 = swap(a1, a3, 16, even16)
+	a4, a5 := swap(binary.LittleEndian.Uint64(l[4][i:]), binary.LittleEndian.Uint64(l[5][i:]), 8, even8)
+	a6, a7 := swap(binary.LittleEndian.Uint64(l[6][i:]), binary.LittleEndian.Uint64(l[7][i:]), 8, even8)
+	a4, a6 = swap(a4, a6, 16, even16)
+	a5, a7 = swap(a5, a7, 16, even16)
+	x[0], x[1], x[2], x[3] = a0&low32|a4<<32, a1&low32|a5<<32, a2&low32|a6<<32, a3&low32|a7<<32
+	x[4], x[5], x[6], x[7] = a0>>32|a4&^low32, a1>>32|a5&^low32, a2>>32|a6&^low32, a3>>32|a7&^low32
 }
 
 // invert turns round the n bits of a plane.
@@ -282,41 +391,69 @@ func (s *scratch) plane(r *reader, plane []byte, kind byte) bool {
 // scatter reads the bytes of dst whose bits are set in mask; the others are zero.
 func (r *reader) scatter(dst, mask []byte) bool {
 	clear(dst)
-	for i, m := range mask {
-		if m == 0 {
-			continue
-		}
-		src := r.bytes(bits.OnesCount8(m))
-		if r.bad {
-			return false
-		}
-		for j := 0; m != 0; m &= m - 1 {
-			at := 8*i + bits.TrailingZeros8(m)
-			if at >= len(dst) {
+	b, read := r.b, 0
+	for i := 0; i < len(mask); i += 8 {
+		for w := word(mask[i:]); w != 0; w &= w - 1 {
+			at := 8*i + bits.TrailingZeros64(w)
+			if at >= len(dst) || read >= len(b) {
 				return false
 			}
-			dst[at] = src[j]
-			j++
+			dst[at] = b[read]
+			read++
 		}
 	}
+	r.b = b[read:]
 	return true
 }
 
-// exceptions reads the high bits of the residuals that have bits above the planes.
-func (r *reader) exceptions(x []uint64, width int) error {
+// exceptionLanes reads the high bits of the residuals that have bits above the
+// planes, and returns how many of s.lanes there are with them.
+func (s *scratch) exceptionLanes(r *reader, width, n int) (lanes int, err error) {
+	lanes = (width + 7) / 8
 	count := r.uvarint()
 	next := uint64(0)
 	for range min(count, maxBlock+1) {
 		gap, high := r.uvarint(), r.uvarint()
-		if r.bad || gap >= uint64(len(x))-next {
-			return corrupt("exception outside of its block")
+		if r.bad || gap >= uint64(n)-next {
+			return 0, corrupt("exception outside of its block")
 		}
 		next += gap
-		x[next] |= high << width
+		x := high << width >> (width &^ 7 & 63)
+		if width == 64 {
+			x = 0
+		}
+		for l := width / 8; x != 0; l++ {
+			if l >= lanes {
+				clear(s.lanes[l][:n])
+				lanes = l + 1
+			}
+			s.lanes[l][next] |= byte(x)
+			x >>= 8
+		}
 		next++
 	}
 	if r.bad {
-		return corrupt("exceptions are cut off")
+		return 0, corrupt("exceptions are cut off")
 	}
-	return nil
+	return lanes, nil
+}
+
+// exceptionList reads the residuals of a column without planes that are not
+// zero into s.x[:m], and where they are into s.at[:m].
+func (s *scratch) exceptionList(r *reader, n int) (m int, err error) {
+	count := r.uvarint()
+	next := uint64(0)
+	for i := range min(count, maxBlock+1) {
+		gap, x := r.uvarint(), r.uvarint()
+		if r.bad || gap >= uint64(n)-next {
+			return 0, corrupt("exception outside of its block")
+		}
+		next += gap
+		s.at[i], s.x[i] = uint16(next), x
+		next++
+	}
+	if r.bad {
+		return 0, corrupt("exceptions are cut off")
+	}
+	return int(count), nil
 }

@@ -1,0 +1,176 @@
+package codec
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// integers is what FORMAT.md says of kinds, word for word.
+func integers(c *column, u []uint64) []int64 {
+	k := make([]int64, len(u))
+	shift := max(0, c.kind-4)
+	d, a := c.slope, c.slope<<shift
+	for i := range u {
+		x := int64(u[i])
+		if c.zigzag {
+			x = unzigzag(u[i])
+		}
+		x *= int64(c.unit)
+		switch {
+		case c.kind == kindLevel:
+			k[i] = c.base + x
+		case c.kind == kindLine:
+			k[i] = c.base + int64(i)*c.slope + x
+		case i == 0 && c.kind == kindXOR:
+			k[i] = c.base ^ x
+		case i == 0:
+			k[i] = c.base + x
+		case c.kind == kindDelta:
+			k[i] = k[i-1] + c.slope + x
+		case c.kind == kindDelta2:
+			d += x
+			k[i] = k[i-1] + d
+		case c.kind == kindXOR:
+			k[i] = k[i-1] ^ x
+		default:
+			k[i] = k[i-1] + a>>shift + x
+			a += x
+		}
+	}
+	return k
+}
+
+// TestIntegrate: every kind, at every width and density of residuals, by each of the ways to
+// compute it.
+func TestIntegrate(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	for range 20000 {
+		n := 1 + r.IntN(200)
+		c := column{
+			kind: r.IntN(numKinds), zigzag: r.IntN(2) == 0, base: r.Int64() >> r.IntN(64), slope: r.Int64() >> r.IntN(64),
+			unit: 1 + r.Uint64N(2)*r.Uint64()>>r.IntN(64),
+		}
+		width, some := 1+r.IntN(64), r.Float64()
+		if r.IntN(3) == 0 {
+			some *= 0.05
+		}
+		u, low, high := make([]uint64, n), make([]byte, n), make([]byte, n)
+		var at []uint16
+		var few []uint64
+		for i := range u {
+			if r.Float64() < some {
+				u[i] = r.Uint64() >> (64 - width)
+				at, few = append(at, uint16(i)), append(few, u[i])
+			}
+			low[i], high[i] = byte(u[i]), byte(u[i]>>8)
+		}
+		want, got := integers(&c, u), make([]int64, n)
+		floats, gotFloats := make([]float64, n), make([]float64, n)
+		for i, k := range want {
+			floats[i] = float64(k)
+		}
+		integrate(&c, got, u)
+		require.Equal(t, want, got)
+		integrate(&c, gotFloats, u)
+		require.Equal(t, floats, gotFloats)
+		clear(got)
+		integrateFew(&c, got, at, few)
+		require.Equal(t, want, got, "%+v %v %v", c, at, few)
+		clear(gotFloats)
+		integrateFew(&c, gotFloats, at, few)
+		require.Equal(t, floats, gotFloats)
+		if width <= 16 {
+			clear(got)
+			integratePairs(&c, got, low, high)
+			require.Equal(t, want, got)
+			integratePairs(&c, gotFloats, low, high)
+			require.Equal(t, floats, gotFloats)
+		}
+		if width <= 8 {
+			clear(got)
+			integrateBytes(&c, got, low)
+			require.Equal(t, want, got)
+			integrateBytes(&c, gotFloats, low)
+			require.Equal(t, floats, gotFloats)
+		}
+	}
+}
+
+// TestUntangle: bit i of plane p is bit p of residual i.
+func TestUntangle(t *testing.T) {
+	r := rand.New(rand.NewPCG(17, 18))
+	for range 1000 {
+		var planes [8]uint64
+		used := 1 + r.IntN(8)
+		for p := range used {
+			planes[p] = r.Uint64()
+		}
+		var want, got [64]byte
+		for i := range want {
+			for p := range planes {
+				want[i] |= byte(planes[p]>>i&1) << p
+			}
+		}
+		untangleWords(&planes, &got)
+		require.Equal(t, want, got)
+		if used <= 4 {
+			clear(got[:])
+			untangleNarrow(&planes, &got)
+			require.Equal(t, want, got)
+		}
+		clear(got[:])
+		untangleShort(&planes, &got)
+		require.Equal(t, want[:32], got[:32])
+	}
+}
+
+// TestWiden: byte i of lane l is byte l of residual i.
+func TestWiden(t *testing.T) {
+	r := rand.New(rand.NewPCG(19, 20))
+	var s scratch
+	for lanes := range 9 {
+		for l := range s.lanes { // also of those that do not count
+			for i := range s.lanes[l] {
+				s.lanes[l][i] = byte(r.Uint32())
+			}
+		}
+		for _, n := range []int{1, 7, 8, 9, 100, maxBlock} {
+			want := make([]uint64, n)
+			lane := s.lanes
+			for i := range want {
+				for l := range lanes {
+					want[i] |= uint64(lane[l][i]) << (8 * l)
+				}
+			}
+			s.widen(lanes, n)
+			require.Equal(t, want, s.x[:n])
+			s.lanes = lane
+		}
+	}
+}
+
+// TestSpreadOut: what is stored of sparse columns goes where it belongs, in both ways.
+func TestSpreadOut(t *testing.T) {
+	r := rand.New(rand.NewPCG(21, 22))
+	var s scratch
+	for range 2000 {
+		n, some := 1+r.IntN(300), r.Float64()
+		want := make([]uint64, n)
+		var at []uint16
+		clear(s.presence[:(n+7)/8])
+		for i := range want {
+			if r.Float64() < some {
+				want[i] = 1 + r.Uint64N(100)
+				s.presence[i/8] |= 1 << (i % 8)
+				s.x[len(at)] = want[i] - 1
+				at = append(at, uint16(i))
+			}
+		}
+		require.Equal(t, len(at), setBits(&s.at, s.presence[:(n+7)/8]))
+		require.ElementsMatch(t, at, s.at[:len(at)])
+		s.spreadOut(n, len(at))
+		require.Equal(t, want, s.x[:n])
+	}
+}
