@@ -131,9 +131,9 @@ var ErrStale = errors.New("what was remembered of the catalogue is not true any 
 func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, holds func(version int64) bool, fn func(Row) error) error {
 	slices.Sort(ids)
 	signed := schema.SignedIDs(ids)
-	var first, last []int64 // by metric
+	var first, last []int64 // by metric, or by several metrics that have nothing between them: of these the rows lie together
 	for i, id := range ids {
-		if i == 0 || id>>metricShift != ids[i-1]>>metricShift {
+		if i == 0 || id>>metricShift > ids[i-1]>>metricShift+1 {
 			first, last = append(first, signed[i]), append(last, signed[i])
 		}
 		last[len(last)-1] = signed[i]
