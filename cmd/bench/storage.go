@@ -60,6 +60,7 @@ type stored struct {
 type scanned struct {
 	samples   int
 	took, cpu time.Duration
+	own       time.Duration // of cpu, promkeep's, without PostgreSQL
 }
 
 func (b *storageBench) run(ctx context.Context, _ *slog.Logger) error {
@@ -158,7 +159,7 @@ func (s *store) promkeep(ctx context.Context, mode postgres.TimescaleDB) (out st
 	if server, err = postgres.Start(ctx, postgres.Options{DataDir: dir, TimescaleDB: mode}); err != nil {
 		return out, err
 	}
-	if db, _, err = s.open(ctx, server, mode); err != nil {
+	if db, err = s.reopen(ctx, server, mode); err != nil {
 		return out, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
@@ -182,10 +183,21 @@ func (s *store) promkeep(ctx context.Context, mode postgres.TimescaleDB) (out st
 	return out, nil
 }
 
-// open opens the storage with a clock that the caller sets, in ms.
+// open opens the storage with a clock that the caller sets, in ms, and that begins with the load.
 func (s *store) open(ctx context.Context, server *postgres.Server, mode postgres.TimescaleDB) (*storage.DB, *atomic.Int64, error) {
+	return s.openAt(ctx, server, mode, s.load.Start)
+}
+
+// reopen opens the storage when the day of the load is over, so that none of its rows are among those of the last hours, which are loaded into memory.
+func (s *store) reopen(ctx context.Context, server *postgres.Server, mode postgres.TimescaleDB) (*storage.DB, error) {
+	const day = 24 * 3600_000
+	db, _, err := s.openAt(ctx, server, mode, s.load.Start/day*day+2*day)
+	return db, err
+}
+
+func (s *store) openAt(ctx context.Context, server *postgres.Server, mode postgres.TimescaleDB, ms int64) (*storage.DB, *atomic.Int64, error) {
 	now := &atomic.Int64{}
-	now.Store(s.load.Start)
+	now.Store(ms)
 	if server.HasTimescaleDB() {
 		mode = postgres.TimescaleOn
 	}
@@ -315,8 +327,9 @@ func (s *store) read(ctx context.Context, db *storage.DB, tree Tree) (out scanne
 		}
 	}
 	out.took = time.Since(began)
+	out.own = ownCPU() - own // before /proc is read, which takes as long as half of a scan
 	now, cpuErr := tree.onCPU()
-	out.cpu = ownCPU() - own + now - cpu
+	out.cpu = out.own + now - cpu
 	if err := errors.Join(set.Err(), cpuErr); err != nil {
 		return out, err
 	}
