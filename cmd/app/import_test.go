@@ -77,7 +77,7 @@ func realPrometheus(t *testing.T) (base, data string) {
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
-	}, 30*time.Second, 20*time.Millisecond, "Prometheus does not start: %s", log)
+	}, 2*time.Minute, 20*time.Millisecond, "Prometheus does not start: %s", log)
 	return base, filepath.Join(dir, "data")
 }
 
@@ -236,8 +236,8 @@ func TestImportAnswersAsARealPrometheus(t *testing.T) {
 	}()
 	small := append(data, "--batch-size", fmt.Sprint(min(n/40, 100_000)))
 	left := all
-	for range 3 {
-		killImport(t, append(small, "blocks", blocks)...)
+	for i := range 3 {
+		killImport(t, dir, all*(i+1)/4, append(small, "blocks", blocks)...)
 		now := committed(t, dir)
 		require.Less(t, now, all, "the import was killed in the middle")
 		left = all - now
@@ -266,14 +266,22 @@ func TestImportAnswersAsARealPrometheus(t *testing.T) {
 	sameSamples(t, "over remote read", prom, p.url, begin, end, labels.FromStrings("copy", "remote"))
 }
 
-// killImport kills an import after a while.
-func killImport(t testing.TB, args ...string) {
+// killImport kills an import after a while, or as soon as so many samples are noted: on a fast machine it would be done.
+func killImport(t testing.TB, dir string, most int, args ...string) {
 	t.Helper()
+	uri, err := postgres.RunningURI(dir)
+	require.NoError(t, err)
+	conn, err := pgx.Connect(context.Background(), uri)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
 	cmd := exec.Command(binary, append([]string{"import"}, args...)...)
 	log := &logBuffer{}
 	cmd.Stdout, cmd.Stderr = log, log
 	require.NoError(t, cmd.Start())
-	time.Sleep(time.Duration(50+rand.IntN(1000)) * time.Millisecond)
+	end := time.Now().Add(time.Duration(50+rand.IntN(1000)) * time.Millisecond)
+	for noted := 0; time.Now().Before(end) && noted < most; time.Sleep(5 * time.Millisecond) {
+		require.NoError(t, conn.QueryRow(context.Background(), "SELECT coalesce(sum(samples), 0) FROM _promkeep.import").Scan(&noted))
+	}
 	cmd.Process.Kill()
 	t.Logf("killed: %v %s", cmd.Wait(), log)
 }

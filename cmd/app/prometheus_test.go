@@ -97,12 +97,17 @@ scrape_configs:
 	// At times that no scrape falls on: releases before 3.0 count the left end of a range, later ones do not.
 	ends := []time.Time{time.Now().Truncate(time.Second).Add(-1087 * time.Millisecond), time.Now().Truncate(time.Second).Add(-4013 * time.Millisecond)}
 	require.Greater(t, ends[1].Sub(first), time.Second, "samples before either end")
-	var last time.Time
+	// The scrapes of a target follow each other, so of those before the end none is still to come. What they brought travels in several queues, of
+	// which one may lag behind: all of it has to be there.
+	arrived := func(base string) (n int) {
+		for _, samples := range matrix(t, base, `{__name__=~".+"}[20s]`, ends[0]) {
+			n += len(samples)
+		}
+		return n
+	}
 	require.Eventually(t, func() bool {
-		youngest, found := instant(t, p.url, "max(timestamp(up))")
-		last = time.UnixMilli(int64(youngest * 1000))
-		// Series travel in several queues, of which one may lag behind.
-		return found && last.After(ends[0].Add(time.Second))
+		oldest, found := instant(t, prom, "min(timestamp(up))")
+		return found && time.UnixMilli(int64(oldest*1000)).After(ends[0]) && arrived(p.url) == arrived(prom)
 	}, 2*time.Minute, 50*time.Millisecond, "the samples do not arrive")
 
 	// Older engines extrapolate counters that began near zero otherwise, and average in another order: neither is asked.
