@@ -236,7 +236,7 @@ scrape_configs:
 		}
 		return out
 	}
-	deadline := time.Now().Add(90 * time.Second)
+	deadline := time.Now().Add(4 * time.Minute)
 	for left := empty(); len(left) > 0; left = empty() {
 		require.True(t, time.Now().Before(deadline), "these have no answer:\n%s", strings.Join(left, "\n"))
 		time.Sleep(500 * time.Millisecond)

@@ -116,7 +116,7 @@ func startProgram(t *testing.T, program, config string, flags ...string) string 
 			t.Logf("prometheus said:\n%s", &out)
 		}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	for {
 		resp, err := http.Get("http://" + addr + "/-/ready")
@@ -131,7 +131,7 @@ func startProgram(t *testing.T, program, config string, flags ...string) string 
 			ended <- err
 			require.FailNow(t, "prometheus ended", "%v\n%s", err, &out)
 		case <-ctx.Done():
-			require.FailNow(t, "prometheus is not ready after a minute")
+			require.FailNow(t, "prometheus is not ready after three minutes")
 		case <-time.After(50 * time.Millisecond): // It has no other way to say so.
 		}
 	}

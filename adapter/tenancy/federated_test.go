@@ -150,7 +150,7 @@ func TestFederated(t *testing.T) {
 		}
 		slices.Sort(help)
 		return len(got) == 1 && slices.Equal(help, []string{"first", "second"})
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	for limit, want := range map[int]int{-1: 2, 1: 1} {
 		got, err := federated.MetricMetadata(several, "m", -1, limit)
 		require.NoError(t, err)

@@ -40,7 +40,7 @@ func TestSendersAsTheyAre(t *testing.T) {
 		conn, err := net.Dial("tcp", address)
 		require.NoError(t, err)
 		defer conn.Close()
-		require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 		if chunked {
 			fmt.Fprint(conn, head, "transfer-ENCODING: Chunked\r\n\r\n")
 			for len(body) > 0 {

@@ -47,7 +47,7 @@ func TestStartMakesADatabaseThatRestartsKeep(t *testing.T) {
 	connect(t, srv.URI())
 	began := time.Now()
 	stop(t, srv)
-	require.Less(t, time.Since(began), 10*time.Second)
+	require.Less(t, time.Since(began), time.Minute, "it would be two")
 	requireCleanShutdown(t, srv.Installation(), dir)
 	require.Zero(t, srv.PID())
 	select {
