@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/promkeep/promkeep/storage/catalogue"
 	"github.com/promkeep/promkeep/storage/pgtest"
 )
 
@@ -118,4 +119,30 @@ func TestCreationNeedsNotTheIndexOfPairs(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return scans("label_set_hash") > 20_000 }, time.Minute, 100*time.Millisecond)
 	require.Zero(t, scans("label_set_labels"))
+}
+
+// TestCreationLeavesTheIndexOfPairsInOrder: new label sets go through the index's list of pending entries, which every search would have to read, and none of
+// them stay there, nor any that an earlier creation was kept from moving.
+func TestCreationLeavesTheIndexOfPairsInOrder(t *testing.T) {
+	pg := pgtest.New(t)
+	ctx := context.Background()
+	db := open(t, testConfig(t, pg, &clock{day.Add(time.Hour)}))
+	pool := pg.Pool(t)
+	clean := func() (pages int) {
+		require.NoError(t, pool.QueryRow(ctx, "SELECT gin_clean_pending_list('_promkeep.label_set_labels')").Scan(&pages))
+		return pages
+	}
+	interrupted := func() {
+		_, err := pool.Exec(ctx, "INSERT INTO _promkeep.label_set (id, labels) SELECT nextval('_promkeep.label_set_seq'), ARRAY[g, g + 1] FROM generate_series(1000000, 1000999) AS g")
+		require.NoError(t, err)
+	}
+	interrupted()
+	require.NotZero(t, clean())
+	interrupted()
+	writeSeries(t, db, "m", 6000, day.UnixMilli())
+	require.Zero(t, clean())
+	interrupted()
+	require.NoError(t, db.catalogue.Import(ctx, []*catalogue.Series{{Tenant: 1, Labels: labels.FromStrings("__name__", "m", "i", "imported")}}))
+	require.Zero(t, clean())
+	require.Equal(t, 1, countRows(t, pg, "promkeep.series WHERE labels->>'i' = 'imported'"))
 }

@@ -73,23 +73,31 @@ func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Ser
 	if err := c.ensureMetrics(ctx, series); err != nil {
 		return err
 	}
-	ids, err := c.ensurePairs(ctx, series)
+	// Series of a target share label sets, so what there is to do for a set is done once.
+	var (
+		set      = make([]int32, len(series)) // of each series in sets
+		sets     []labels.Labels              // one series for each set
+		knownSet = make(map[string]int32, len(series)/2)
+		key      []byte
+	)
+	for i, s := range series {
+		key = s.Labels.BytesWithoutLabels(key, model.MetricNameLabel)
+		at, ok := knownSet[string(key)]
+		if !ok {
+			at = int32(len(sets))
+			knownSet[string(key)] = at
+			sets = append(sets, s.Labels)
+		}
+		set[i] = at
+	}
+	ids, err := c.ensurePairs(ctx, sets)
 	if err != nil {
 		return err
 	}
-	var (
-		metrics = make([]int32, 0, len(series))
-		sets    = make([]string, 0, len(series))
-		hours   = make([]int32, 0, len(series))
-		ends    = make([]int32, 0, len(series))
-		places  = make([]int, len(series)) // of each series in the slices above
-		known   = make(map[string]int, len(series))
-		array   []byte
-	)
-	c.mu.RLock()
-	for i, s := range series {
-		array = append(array[:0], '{')
-		s.Labels.Range(func(l labels.Label) {
+	arrays := make([]string, len(sets)) // of the IDs of the set's pairs, as PostgreSQL writes it
+	for i, lset := range sets {
+		array := append(key[:0], '{')
+		lset.Range(func(l labels.Label) {
 			if l.Name == model.MetricNameLabel {
 				return
 			}
@@ -98,15 +106,27 @@ func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Ser
 			}
 			array = strconv.AppendInt(array, int64(ids[l]), 10)
 		})
-		array = append(array, '}')
-		metric := c.metrics[metricKey{s.Tenant, s.Labels.Get(model.MetricNameLabel)}]
-		n := len(array)
-		array = strconv.AppendInt(array, int64(metric), 10)
-		at, ok := known[string(array)]
+		key = append(array, '}')
+		arrays[i] = string(key)
+	}
+
+	type identity struct{ metric, set int32 }
+	var (
+		metrics = make([]int32, 0, len(series))
+		setOf   = make([]int32, 0, len(series)) // from 1
+		hours   = make([]int32, 0, len(series))
+		ends    = make([]int32, 0, len(series))
+		places  = make([]int, len(series)) // of each series in the slices above
+		known   = make(map[identity]int, len(series))
+	)
+	c.mu.RLock()
+	for i, s := range series {
+		id := identity{c.metrics[metricKey{s.Tenant, s.Labels.Get(model.MetricNameLabel)}], set[i]}
+		at, ok := known[id]
 		if !ok {
-			at = len(sets)
-			known[string(array)] = at
-			metrics, sets, hours, ends = append(metrics, metric), append(sets, string(array[:n])), append(hours, s.Started), append(ends, s.Ended)
+			at = len(metrics)
+			known[id] = at
+			metrics, setOf, hours, ends = append(metrics, id.metric), append(setOf, id.set+1), append(hours, s.Started), append(ends, s.Ended)
 		}
 		hours[at], ends[at] = min(hours[at], s.Started), max(ends[at], s.Ended)
 		places[i] = at
@@ -120,17 +140,17 @@ func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Ser
 		ended   []*int32
 	)
 	if history {
-		err = c.pool.QueryRow(ctx, schema.SeriesImport, metrics, sets, hours, retired, ends).Scan(&version, &found, &started)
+		err = c.pool.QueryRow(ctx, schema.SeriesImport, metrics, setOf, arrays, hours, retired, ends).Scan(&version, &found, &started)
 	} else {
-		err = c.pool.QueryRow(ctx, schema.SeriesCreate, metrics, sets, hours, retired).Scan(&version, &found, &started, &ended)
+		err = c.pool.QueryRow(ctx, schema.SeriesCreate, metrics, setOf, arrays, hours, retired).Scan(&version, &found, &started, &ended)
 	}
 	if err != nil {
 		// It may have been committed all the same.
 		c.results.discard(everything)
 		return err
 	}
-	if len(found) != len(sets) {
-		return fmt.Errorf("the catalogue returned %d series of %d", len(found), len(sets))
+	if len(found) != len(metrics) {
+		return fmt.Errorf("the catalogue returned %d series of %d", len(found), len(metrics))
 	}
 	if history {
 		for i, s := range series {

@@ -60,13 +60,13 @@ func (p *pairCache) pair(id int32) (labels.Label, bool) {
 	return l, ok
 }
 
-// ensurePairs returns the IDs of all label pairs of the series but the names, creating those that are missing.
-func (c *Catalogue) ensurePairs(ctx context.Context, series []*Series) (map[labels.Label]int32, error) {
+// ensurePairs returns the IDs of all label pairs of the sets but names of metrics, creating those that are missing.
+func (c *Catalogue) ensurePairs(ctx context.Context, sets []labels.Labels) (map[labels.Label]int32, error) {
 	found := map[labels.Label]int32{}
 	missing := map[labels.Label]struct{}{}
 	c.mu.RLock()
-	for _, s := range series {
-		s.Labels.Range(func(l labels.Label) {
+	for _, lset := range sets {
+		lset.Range(func(l labels.Label) {
 			if l.Name == model.MetricNameLabel {
 				return
 			}
