@@ -86,13 +86,13 @@ func moduleRoot() string {
 
 // newDataDir makes a data directory with a cluster in it, copied from a cached one: initdb and creating TimescaleDB
 // take seconds, the copy does not. Its name carries our process ID, so that what a killed test left can be removed.
-func newDataDir(inst postgres.Installation) (dir string, err error) {
+func newDataDir(inst postgres.Installation, parent string) (dir string, err error) {
 	sweepOnce.Do(sweep)
 	template, err := templateFor(inst)
 	if err != nil {
 		return "", fmt.Errorf("making a template cluster: %w", err)
 	}
-	dir, err = os.MkdirTemp(tempDir(), prefix+strconv.Itoa(os.Getpid())+"-")
+	dir, err = os.MkdirTemp(parent, prefix+strconv.Itoa(os.Getpid())+"-")
 	if err != nil {
 		return "", err
 	}
@@ -121,6 +121,40 @@ func tempDir() string {
 		return dir
 	}
 	return "/tmp"
+}
+
+const (
+	memoryDir  = "/dev/shm"
+	memoryFree = 8 << 30 // bytes; all shared servers of two packages together take less than one GiB
+	tmpfsMagic = 0x01021994
+)
+
+// volatileDir is where the files of the shared servers are, which do not wait for the disk: in memory if there is plenty, since databases are
+// made and dropped faster there. TMPDIR says otherwise.
+var volatileDir = sync.OnceValue(func() string {
+	var fs syscall.Statfs_t
+	if os.Getenv("TMPDIR") != "" || private(memoryDir) || syscall.Statfs(memoryDir, &fs) != nil || int64(fs.Type) != tmpfsMagic {
+		return tempDir()
+	}
+	if min(fs.Bavail*uint64(fs.Bsize), memoryAvailable()) < memoryFree {
+		return tempDir()
+	}
+	return memoryDir
+})
+
+// memoryAvailable is what the machine has for new programs, in bytes; 0 if it does not tell.
+func memoryAvailable() uint64 {
+	info, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(info)) {
+		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+			kib, _ := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kib << 10
+		}
+	}
+	return 0
 }
 
 // private tells whether a server, which is run as another user if this is root, cannot get into the directory.
@@ -255,9 +289,13 @@ var sweepOnce sync.Once
 // sweep removes data directories of test processes that were killed. Their servers were shut down by the kernel's
 // signal, see postgres.Start.
 func sweep() {
-	dirs, err := filepath.Glob(filepath.Join(tempDir(), prefix+"[0-9]*-*"))
-	if err != nil {
-		return
+	var dirs []string
+	for _, parent := range []string{tempDir(), memoryDir} {
+		found, err := filepath.Glob(filepath.Join(parent, prefix+"[0-9]*-*"))
+		if err != nil {
+			return
+		}
+		dirs = append(dirs, found...)
 	}
 	for _, dir := range dirs {
 		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")

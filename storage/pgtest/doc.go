@@ -17,8 +17,8 @@
 // Environment: PROMKEEP_TEST_PG_BIN names directories of further server binaries, separated like PATH;
 // PROMKEEP_TEST_PG18_BIN names one of PostgreSQL 18; .cache/postgres-*/bin below the module's root, where make
 // deps-newest puts them, is looked at too.
-// PROMKEEP_TEST_PG_LOG=1 writes the servers' logs to standard error. TMPDIR says where the servers' files are; databases
-// are made several times as fast in a memory file system such as /dev/shm, if it has some gigabytes.
+// PROMKEEP_TEST_PG_LOG=1 writes the servers' logs to standard error. TMPDIR says where the servers' files are. Without
+// it those of the shared servers are in /dev/shm if that has 8 GiB: databases are made and dropped faster there.
 //
 // The package must not know anything of promkeep's schema: databases come empty.
 package pgtest

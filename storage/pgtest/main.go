@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -21,6 +22,10 @@ type M struct{ *testing.M }
 
 // Run runs the tests, stops the shared servers and returns the exit code.
 func (m M) Run() int {
+	// Tests that run beside others wait more than they compute. The command line's -parallel counts, if it is given.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	mainRuns.Store(true)
 	code := m.M.Run()
 	mainRuns.Store(false)

@@ -4,6 +4,7 @@ import "maps"
 
 type options struct {
 	allEditions bool
+	parallel    bool
 	edition     edition
 	settings    map[string]string
 }
@@ -13,6 +14,9 @@ type Option func(*options)
 
 // AllEditions makes Run also run TimescaleDB's Apache-only edition, which has hypertables but no columnstore.
 func AllEditions(o *options) { o.allEditions = true }
+
+// Parallel makes Run test all kinds of databases at the same time, after what else the test does: for tests that wait more than they compute.
+func Parallel(o *options) { o.parallel = true }
 
 // WithTimescaleDB makes New create a database with TimescaleDB, and skip the test where no server has it.
 func WithTimescaleDB(o *options) { o.edition = timescale }

@@ -60,9 +60,17 @@ func Run(t *testing.T, body func(t *testing.T, db *DB), opts ...Option) {
 	if testing.Short() {
 		installations = installations[:1]
 	}
+	run := func(name string, inst postgres.Installation, ed edition) {
+		t.Run(name, func(t *testing.T) {
+			if o.parallel {
+				t.Parallel()
+			}
+			body(t, sharedDB(t, inst, ed))
+		})
+	}
 	withTimescale := 0
 	for _, inst := range installations {
-		t.Run(fmt.Sprintf("postgres-%d", inst.Major), func(t *testing.T) { body(t, sharedDB(t, inst, plain)) })
+		run(fmt.Sprintf("postgres-%d", inst.Major), inst, plain)
 	}
 	for _, inst := range installations {
 		if !inst.HasTimescaleDB {
@@ -72,9 +80,9 @@ func Run(t *testing.T, body func(t *testing.T, db *DB), opts ...Option) {
 		if withTimescale++; withTimescale > 1 {
 			suffix = fmt.Sprintf("-on-%d", inst.Major)
 		}
-		t.Run("timescaledb"+suffix, func(t *testing.T) { body(t, sharedDB(t, inst, timescale)) })
+		run("timescaledb"+suffix, inst, timescale)
 		if o.allEditions {
-			t.Run("timescaledb-apache"+suffix, func(t *testing.T) { body(t, sharedDB(t, inst, timescaleApache)) })
+			run("timescaledb-apache"+suffix, inst, timescaleApache)
 		}
 	}
 	if !testing.Short() && !slices.ContainsFunc(installations, func(i postgres.Installation) bool { return i.Major >= newestMajor }) {

@@ -44,7 +44,7 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 		if o.edition != plain && !inst.HasTimescaleDB {
 			continue
 		}
-		dir, err := newDataDir(inst)
+		dir, err := newDataDir(inst, tempDir())
 		if err != nil {
 			t.Fatalf("pgtest: %s", err)
 		}
@@ -254,7 +254,7 @@ func (ss *servers) server(inst postgres.Installation, apache bool) (*Server, err
 	}
 	ss.mu.Unlock()
 	s.once.Do(func() {
-		dir, err := newDataDir(inst)
+		dir, err := newDataDir(inst, volatileDir())
 		if err != nil {
 			s.err = err
 			return
