@@ -180,6 +180,9 @@ func TestStalePostmasterFileOfAReusedProcessID(t *testing.T) {
 	file := filepath.Join(ClusterDir(dir), "postmaster.pid")
 	content, err := os.ReadFile(file)
 	require.NoError(t, err)
+	lock := filepath.Join(srv.socketDir, socketName+".lock")
+	locked, err := os.ReadFile(lock)
+	require.NoError(t, err)
 	stop(t, srv)
 
 	other := exec.Command("sleep", "600")
@@ -196,4 +199,45 @@ func TestStalePostmasterFileOfAReusedProcessID(t *testing.T) {
 	srv = start(t, Options{DataDir: dir})
 	require.Equal(t, 5, query1[int](t, srv.URI(), "SELECT n FROM kept"))
 	require.True(t, alive(pid), "a process that is not ours is left alone")
+	stop(t, srv)
+
+	// The lock of its socket, with the other file and alone.
+	_, restLocked, _ := strings.Cut(string(locked), "\n")
+	for _, both := range []bool{true, false} {
+		if both {
+			require.NoError(t, writeFile(file, fmt.Sprintf("%d\n%s", pid, rest), srv.as))
+		}
+		require.NoError(t, writeFile(lock, fmt.Sprintf("%d\n%s", pid, restLocked), srv.as))
+		srv = start(t, Options{DataDir: dir})
+		require.Equal(t, 5, query1[int](t, srv.URI(), "SELECT n FROM kept"))
+		stop(t, srv)
+	}
+	require.True(t, alive(pid))
+}
+
+// TestServerKilledTogetherWithItsPromkeep: until init asks for its status, the killed server is there as a zombie.
+func TestServerKilledTogetherWithItsPromkeep(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	srv := start(t, Options{DataDir: dir})
+	exec1(t, srv.URI(), "CREATE TABLE kept AS SELECT 5 AS n")
+	lock, err := os.ReadFile(filepath.Join(srv.socketDir, socketName+".lock"))
+	require.NoError(t, err)
+	file, err := os.ReadFile(filepath.Join(ClusterDir(dir), "postmaster.pid"))
+	require.NoError(t, err)
+	stop(t, srv)
+
+	zombie := exec.Command("true")
+	zombie.SysProcAttr = srv.as.attr()
+	require.NoError(t, zombie.Start())
+	t.Cleanup(func() { _ = zombie.Wait() })
+	pid := zombie.Process.Pid
+	eventually(t, "the process to end", func() bool { return !alive(pid) })
+	require.NoError(t, syscall.Kill(pid, 0))
+	for name, content := range map[string][]byte{filepath.Join(srv.socketDir, socketName+".lock"): lock, filepath.Join(ClusterDir(dir), "postmaster.pid"): file} {
+		_, rest, _ := strings.Cut(string(content), "\n")
+		require.NoError(t, writeFile(name, fmt.Sprintf("%d\n%s", pid, rest), srv.as))
+	}
+	srv = start(t, Options{DataDir: dir})
+	require.Equal(t, 5, query1[int](t, srv.URI(), "SELECT n FROM kept"))
 }

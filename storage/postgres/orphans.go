@@ -142,6 +142,7 @@ func readPostmasterFile(clusterDir string) (postmasterFile, error) {
 type orphans struct {
 	clusterDir  string
 	clusterName string // starts the title of every server process
+	socketDir   string // of this cluster's servers alone; "" until it is known
 	log         *slog.Logger
 }
 
@@ -165,17 +166,43 @@ func (o orphans) clear(ctx context.Context) error {
 	if err := o.stopBackends(ctx); err != nil {
 		return err
 	}
-	if f.pid != 0 && f.pid != os.Getpid() && syscall.Kill(f.pid, 0) == nil {
-		if ours, err := isPostmasterOf(f.pid, o.clusterDir); err != nil || ours {
-			return errors.Join(err, fmt.Errorf("the PostgreSQL server with process ID %d on %s cannot be stopped", f.pid, o.clusterDir))
-		}
-		// Another program has the number now, as happens after a restart of a container: PostgreSQL would take it for
-		// a server.
-		o.log.Info("Removing the stale postmaster.pid of a server that is gone", "server_pid", f.pid)
-		err := os.Remove(filepath.Join(o.clusterDir, "postmaster.pid"))
-		if !errors.Is(err, fs.ErrNotExist) { // a server that was just ending removes it itself
-			return err
-		}
+	if err := o.removeStale(filepath.Join(o.clusterDir, "postmaster.pid"), f.pid); err != nil {
+		return err
+	}
+	return o.unlockSocket()
+}
+
+// unlockSocket removes the lock of the socket if it is stale. It stays behind as postmaster.pid does, and may do so alone: PostgreSQL removes
+// that one when it does not start because of this one.
+func (o orphans) unlockSocket() error {
+	if o.socketDir == "" {
+		return nil // not known yet
+	}
+	lock := filepath.Join(o.socketDir, socketName+".lock")
+	b, err := os.ReadFile(lock)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	pid, _ := strconv.Atoi(strings.TrimSpace(line))
+	return o.removeStale(lock, pid)
+}
+
+// removeStale removes a file in which a server that is gone has noted its process ID, if PostgreSQL would take that for one that runs: another
+// program has the number now, as happens after a restart of a container, or nobody has asked yet how the killed server ended.
+func (o orphans) removeStale(file string, pid int) error {
+	if pid == 0 || pid == os.Getpid() || syscall.Kill(pid, 0) != nil {
+		return nil
+	}
+	if ours, err := isPostmasterOf(pid, o.clusterDir); err != nil || ours {
+		return errors.Join(err, fmt.Errorf("the PostgreSQL server with process ID %d on %s cannot be stopped", pid, o.clusterDir))
+	}
+	o.log.Info("Removing a stale file of a server that is gone", "file", file, "server_pid", pid)
+	if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) { // a server that was just ending removes it itself
+		return err
 	}
 	return nil
 }

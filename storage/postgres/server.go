@@ -164,6 +164,9 @@ func (s *Server) prepareCluster(ctx context.Context) error {
 	if s.socketDir, err = makeSocketDir(s.opts.DataDir, s.clusterName, s.as, s.log); err != nil {
 		return err
 	}
+	if err := s.orphans().unlockSocket(); err != nil {
+		return err
+	}
 	settings := tunedSettings(thisMachine(), s.opts.MaxConnections, s.timescale, func(setting, value string) bool {
 		return s.inst.supports(ctx, s.as, s.clusterDir, setting, value)
 	})
@@ -172,7 +175,7 @@ func (s *Server) prepareCluster(ctx context.Context) error {
 }
 
 func (s *Server) orphans() orphans {
-	return orphans{clusterDir: s.clusterDir, clusterName: s.clusterName, log: s.log}
+	return orphans{clusterDir: s.clusterDir, clusterName: s.clusterName, socketDir: s.socketDir, log: s.log}
 }
 
 // Installation is what the server runs from.
