@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -42,6 +43,10 @@ func TestMain(m *testing.M) {
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building promkeep: %v\n%s", err, out)
 		os.Exit(1)
+	}
+	// Most tests wait for disks, for other programs and for time to pass. The command line's -parallel counts, if it is given.
+	if err := flag.Set("test.parallel", "3"); err != nil {
+		panic(err)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
