@@ -26,7 +26,8 @@ TEST_ARGS    ?=
 TEST_TIMEOUT ?= 30m
 # Packages that are also tested under the race detector, which takes several times as long. Empty for none. It needs
 # a C compiler.
-RACE_PACKAGES ?= ./adapter/... ./storage/...
+# The one that takes longest comes first, so that none is left alone in the end.
+RACE_PACKAGES ?= ./storage ./adapter/... ./storage/...
 HAVE_CC       := $(shell command -v gcc || command -v clang || command -v cc)
 BENCH      ?= .
 BENCH_ARGS ?= -benchmem
