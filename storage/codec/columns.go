@@ -35,6 +35,26 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
+// decoder decodes one row.
+type decoder struct {
+	version byte
+	s       *scratch // nil as long as nothing needed it: rows of a constant do not
+}
+
+func (d *decoder) scratch() *scratch {
+	if d.s == nil {
+		d.s = scratches.Get().(*scratch)
+		d.s.version = d.version
+	}
+	return d.s
+}
+
+func (d *decoder) close() {
+	if d.s != nil {
+		scratches.Put(d.s)
+	}
+}
+
 // Reset drops all samples and keeps the memory.
 func (c *Columns) Reset() { c.T, c.V, c.ST = c.T[:0], c.V[:0], c.ST[:0] }
 
@@ -58,17 +78,16 @@ func (c *Columns) DecodeRange(row []byte, mint, maxt int64) error {
 		return err
 	}
 	nt, nst := len(c.T), len(c.ST)
-	s := scratches.Get().(*scratch)
-	s.version = h.version
-	err = c.decodeBlocks(s, r, &h, mint, maxt)
-	scratches.Put(s)
+	d := decoder{version: h.version}
+	err = c.decodeBlocks(&d, r, &h, mint, maxt)
+	d.close()
 	if err != nil {
 		c.T, c.V, c.ST = c.T[:nt], c.V[:nt], c.ST[:nst]
 	}
 	return err
 }
 
-func (c *Columns) decodeBlocks(s *scratch, r reader, h *header, mint, maxt int64) error {
+func (c *Columns) decodeBlocks(d *decoder, r reader, h *header, mint, maxt int64) error {
 	if h.flags&flagBlocks == 0 { // nothing to skip, and rows fresh from a flush are many
 		first := h.first
 		if !h.uniform() {
@@ -80,7 +99,7 @@ func (c *Columns) decodeBlocks(s *scratch, r reader, h *header, mint, maxt int64
 		if first > maxt {
 			return nil
 		}
-		return c.decodeBlock(s, &r, h, h.count, first, mint, maxt)
+		return c.decodeBlock(d, &r, h, h.count, first, mint, maxt)
 	}
 	it := blockIterator{r: r, h: *h}
 	for it.next() {
@@ -90,7 +109,7 @@ func (c *Columns) decodeBlocks(s *scratch, r reader, h *header, mint, maxt int64
 		if it.hasNext && it.nextFirst <= mint {
 			continue
 		}
-		if err := c.decodeBlock(s, &it.body, h, it.count, it.first, mint, maxt); err != nil {
+		if err := c.decodeBlock(d, &it.body, h, it.count, it.first, mint, maxt); err != nil {
 			return err
 		}
 	}
@@ -156,12 +175,12 @@ func (b *blockIterator) next() bool {
 
 // decodeBlock appends the samples of one block with mint <= t <= maxt. r
 // stands after the first timestamp.
-func (c *Columns) decodeBlock(s *scratch, r *reader, h *header, n int, first, mint, maxt int64) error {
+func (c *Columns) decodeBlock(d *decoder, r *reader, h *header, n int, first, mint, maxt int64) error {
 	flags := h.flags
 	nt := len(c.T)
 	c.T = slices.Grow(c.T, n)[:nt+n]
 	t := c.T[nt:]
-	if err := s.decodeTimes(r, h, t, first); err != nil {
+	if err := d.decodeTimes(r, h, t, first); err != nil {
 		return err
 	}
 	lo, hi := 0, n
@@ -181,7 +200,7 @@ func (c *Columns) decodeBlock(s *scratch, r *reader, h *header, n int, first, mi
 		clear(c.ST[nst:])
 		if flags&flagStart != 0 {
 			st := c.ST[nt:]
-			if err := s.decodeStarts(r, st, first); err != nil {
+			if err := d.decodeStarts(r, st, first); err != nil {
 				return err
 			}
 			copy(st, st[lo:hi])
@@ -191,7 +210,7 @@ func (c *Columns) decodeBlock(s *scratch, r *reader, h *header, n int, first, mi
 
 	c.V = slices.Grow(c.V, n)[:nt+n]
 	v := c.V[nt:]
-	if err := s.decodeValues(r, v); err != nil {
+	if err := d.decodeValues(r, v); err != nil {
 		return err
 	}
 	if len(r.b) != 0 {
@@ -229,9 +248,9 @@ func Bounds(row []byte) (mint, maxt int64, err error) {
 	if err := r.floatHeader(&h); err != nil {
 		return 0, 0, err
 	}
-	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
-	s.version = h.version
+	d := decoder{version: h.version}
+	defer d.close()
+	s := d.scratch()
 	it := blockIterator{r: r, h: h}
 	for it.next() {
 		if it.done == it.count {
@@ -241,7 +260,7 @@ func Bounds(row []byte) (mint, maxt int64, err error) {
 			continue
 		}
 		s.times = slices.Grow(s.times[:0], it.count)[:it.count]
-		if err := s.decodeTimes(&it.body, &h, s.times, it.first); err != nil {
+		if err := d.decodeTimes(&it.body, &h, s.times, it.first); err != nil {
 			return 0, 0, err
 		}
 		maxt = s.times[it.count-1]

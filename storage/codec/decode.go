@@ -65,14 +65,14 @@ func (r *reader) columnHeader(c *column, version byte, col columnType, n int) er
 }
 
 // decodeTimes reads the timestamps of a block into t.
-func (s *scratch) decodeTimes(r *reader, h *header, t []int64, first int64) error {
+func (d *decoder) decodeTimes(r *reader, h *header, t []int64, first int64) error {
 	if h.flags&flagRegular == 0 {
 		var c column
-		if err := r.columnHeader(&c, s.version, columnTime, len(t)); err != nil {
+		if err := r.columnHeader(&c, d.version, columnTime, len(t)); err != nil {
 			return err
 		}
 		c.base += first
-		if err := decodeInts(s, r, &c, t); err != nil {
+		if err := decodeInts(d, r, &c, t); err != nil {
 			return err
 		}
 		disorder := t[0] ^ first
@@ -102,13 +102,13 @@ func (s *scratch) decodeTimes(r *reader, h *header, t []int64, first int64) erro
 }
 
 // decodeStarts reads the start timestamps of a block into st.
-func (s *scratch) decodeStarts(r *reader, st []int64, first int64) error {
+func (d *decoder) decodeStarts(r *reader, st []int64, first int64) error {
 	var c column
-	if err := r.columnHeader(&c, s.version, columnStart, len(st)); err != nil {
+	if err := r.columnHeader(&c, d.version, columnStart, len(st)); err != nil {
 		return err
 	}
 	c.base += first
-	return decodeInts(s, r, &c, st)
+	return decodeInts(d, r, &c, st)
 }
 
 // number is what the integers of a column are written as: float64 where they
@@ -116,15 +116,18 @@ func (s *scratch) decodeStarts(r *reader, st []int64, first int64) error {
 type number interface{ int64 | float64 }
 
 // decodeInts reads the rest of a column into k.
-func decodeInts[T number](s *scratch, r *reader, c *column, k []T) error {
+func decodeInts[T number](d *decoder, r *reader, c *column, k []T) error {
 	n := len(k)
-	switch {
-	case c.flat():
+	if c.flat() {
 		slope := c.slope
 		if !hasSlope(c.kind) {
 			slope = 0
 		}
 		ramp(k, c.base, slope)
+		return nil
+	}
+	s := d.scratch()
+	switch {
 	case c.ext&extSparse != 0:
 		m, err := s.sparse(r, c, n)
 		if err != nil {
@@ -198,9 +201,9 @@ func repeat(v []float64, x float64) {
 }
 
 // decodeValues reads the values of a block into v.
-func (s *scratch) decodeValues(r *reader, v []float64) error {
+func (d *decoder) decodeValues(r *reader, v []float64) error {
 	var c column
-	if err := r.columnHeader(&c, s.version, columnValue, len(v)); err != nil {
+	if err := r.columnHeader(&c, d.version, columnValue, len(v)); err != nil {
 		return err
 	}
 	if c.flat() && !(hasSlope(c.kind) && c.slope != 0) {
@@ -210,12 +213,12 @@ func (s *scratch) decodeValues(r *reader, v []float64) error {
 		}
 		repeat(v, x)
 	} else {
-		if err := s.decodeValueInts(r, &c, v); err != nil {
+		if err := d.decodeValueInts(r, &c, v); err != nil {
 			return err
 		}
 	}
 	if c.ext&extCorrected != 0 {
-		if err := s.correct(r, v); err != nil {
+		if err := d.correct(r, v); err != nil {
 			return err
 		}
 	}
@@ -226,16 +229,16 @@ func (s *scratch) decodeValues(r *reader, v []float64) error {
 }
 
 // correct reads a column of corrections and applies them to v.
-func (s *scratch) correct(r *reader, v []float64) error {
+func (d *decoder) correct(r *reader, v []float64) error {
 	if len(v) > maxBlock {
 		return corrupt("corrections in a block of %d samples", len(v))
 	}
 	var c column
-	if err := r.columnHeader(&c, s.version, columnCorrection, len(v)); err != nil {
+	if err := r.columnHeader(&c, d.version, columnCorrection, len(v)); err != nil {
 		return err
 	}
-	ulps := s.ints[:len(v)]
-	if err := decodeInts(s, r, &c, ulps); err != nil {
+	ulps := d.scratch().ints[:len(v)]
+	if err := decodeInts(d, r, &c, ulps); err != nil {
 		return err
 	}
 	for i, x := range ulps {
@@ -245,9 +248,9 @@ func (s *scratch) correct(r *reader, v []float64) error {
 }
 
 // decodeValueInts reads the values of a column that is not constant.
-func (s *scratch) decodeValueInts(r *reader, c *column, v []float64) error {
+func (d *decoder) decodeValueInts(r *reader, c *column, v []float64) error {
 	if c.scale < scaleBits {
-		if err := decodeInts(s, r, c, v); err != nil {
+		if err := decodeInts(d, r, c, v); err != nil {
 			return err
 		}
 		if c.scale > 0 {
@@ -258,10 +261,10 @@ func (s *scratch) decodeValueInts(r *reader, c *column, v []float64) error {
 		}
 		return nil
 	}
-	k := s.ints[:]
+	k := d.scratch().ints[:]
 	for len(v) > 0 {
 		m := min(len(v), maxBlock)
-		if err := decodeInts(s, r, c, k[:m]); err != nil {
+		if err := decodeInts(d, r, c, k[:m]); err != nil {
 			return err
 		}
 		for i, x := range k[:m] {

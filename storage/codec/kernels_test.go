@@ -174,3 +174,17 @@ func TestSpreadOut(t *testing.T) {
 		require.Equal(t, want, s.x[:n])
 	}
 }
+
+// TestWords: what is behind the end of the bytes is zero.
+func TestWords(t *testing.T) {
+	b := []byte{1, 2, 3, 4, 5, 6, 7, 8, 9}
+	for n := range len(b) + 1 {
+		var low, high uint64
+		for i := range min(n, 8) {
+			low |= uint64(b[i]) << (8 * i)
+			high |= uint64(b[i]) << (56 - 8*i)
+		}
+		require.Equal(t, low, word(b[:n]))
+		require.Equal(t, high, firstWord(b[:n]))
+	}
+}

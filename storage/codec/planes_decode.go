@@ -60,16 +60,21 @@ func setBits(at *[maxBlock]uint16, b []byte) int {
 	return n
 }
 
-// word returns the first eight bytes of b, as if zeros were behind it.
+// word returns the first eight bytes of b, the lowest first, as if zeros were
+// behind it.
 func word(b []byte) uint64 {
-	if len(b) >= 8 {
+	switch n := len(b); {
+	case n >= 8:
 		return binary.LittleEndian.Uint64(b)
+	case n >= 4: // the two overlap
+		return uint64(binary.LittleEndian.Uint32(b)) | uint64(binary.LittleEndian.Uint32(b[n-4:]))<<(8*(n-4)&63)
+	case n >= 2:
+		return uint64(binary.LittleEndian.Uint16(b)) | uint64(binary.LittleEndian.Uint16(b[n-2:]))<<(8*(n-2)&63)
+	case n == 1:
+		return uint64(b[0])
+	default:
+		return 0
 	}
-	w := uint64(0)
-	for i, x := range b {
-		w |= uint64(x) << (8 * i & 63)
-	}
-	return w
 }
 
 // dense reads planes of n bits and leaves in s.lanes[l][i] bits 8*l to 8*l+7 of

@@ -54,8 +54,8 @@ func (e *Encoder) appendPlanes(dst []byte, u []uint64, width int) []byte {
 	}
 	// The lowest planes are noise: how many are raw stands before the kinds of
 	// the others.
-	raw := 0
-	for raw < width && 1024*ones(e.planes[raw][:groups]) >= noCode*n {
+	raw, enough := 0, noCode(n)*n
+	for raw < width && 1024*ones(e.planes[raw][:groups]) >= enough {
 		raw++
 	}
 	dst = append(dst, byte(raw))
@@ -148,7 +148,7 @@ func (e *Encoder) appendPlane(dst, plane []byte, n int) ([]byte, byte) {
 	}
 	code := 0
 	some := e.some[:0]
-	if share := 1024 * set / n; e.version == version2 && share < noCode {
+	if share := 1024 * set / n; e.version == version2 && share < noCode(n) {
 		if share >= codeFrom[byteCodes-1] {
 			for share < codeFrom[code] {
 				code++
