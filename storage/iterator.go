@@ -13,7 +13,8 @@ import (
 // iterator implements chunkenc.Iterator over decoded samples.
 type iterator struct {
 	set  series.Set
-	f, h int // next float and next histogram
+	f, h int     // next float and next histogram
+	next []int64 // timestamps of floats, of which those from f on come before the next histogram
 	kind chunkenc.ValueType
 	t    int64 // of the sample at hand
 	err  error
@@ -23,7 +24,7 @@ type iterator struct {
 }
 
 func (i *iterator) reset() {
-	i.f, i.h, i.kind, i.err = 0, 0, chunkenc.ValNone, nil
+	i.f, i.h, i.next, i.kind, i.err = 0, 0, nil, chunkenc.ValNone, nil
 	i.t = math.MinInt64
 }
 
@@ -44,12 +45,23 @@ func (i *iterator) Forget() {
 
 // Next implements chunkenc.Iterator.
 func (i *iterator) Next() chunkenc.ValueType {
+	if f := i.f; f < len(i.next) {
+		i.kind, i.t, i.f = chunkenc.ValFloat, i.next[f], f+1
+		return chunkenc.ValFloat
+	}
+	return i.nextOfAll()
+}
+
+func (i *iterator) nextOfAll() chunkenc.ValueType {
 	switch {
 	case i.err != nil:
 		i.kind = chunkenc.ValNone
 	case i.f < len(i.set.T) && (i.h >= len(i.set.Histograms) || i.set.T[i.f] < i.set.Histograms[i.h].T):
 		i.kind, i.t = chunkenc.ValFloat, i.set.T[i.f]
 		i.f++
+		if i.h >= len(i.set.Histograms) {
+			i.next = i.set.T
+		}
 	case i.h < len(i.set.Histograms):
 		h := &i.set.Histograms[i.h]
 		i.kind, i.t = chunkenc.ValHistogram, h.T

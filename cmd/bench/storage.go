@@ -407,6 +407,14 @@ func printStored(results []stored, load Load) {
 	for _, r := range results[:len(results)-1] {
 		fmt.Printf("%s / %s: %.3f\n", r.name, last.name, float64(r.total)/float64(last.total))
 	}
+	ms := func(s scanned) string {
+		return fmt.Sprintf("%.1f ms of promkeep's CPU and %.1f of PostgreSQL's", s.own.Seconds()*1e3, (s.cpu-s.own).Seconds()*1e3)
+	}
+	for _, r := range results {
+		if r.cold.samples > 0 {
+			fmt.Printf("%s: reading %s samples took %s cold, %s warm\n", r.name, count(r.cold.samples), ms(r.cold), ms(r.warm))
+		}
+	}
 	for _, r := range results {
 		if r.database > 0 {
 			fmt.Printf("%s: the whole database, with the log (%s) and PostgreSQL's own catalogue, is %s\n", r.name, bytesText(r.log), bytesText(r.database))
