@@ -115,6 +115,12 @@ func TestUntangle(t *testing.T) {
 		}
 		untangleWords(&planes, &got)
 		require.Equal(t, want, got)
+		again := [8]uint64{}
+		for i := range again {
+			again[i] = word(got[8*i:])
+		}
+		tangleWords(&again)
+		require.Equal(t, planes, again)
 		if used <= 4 {
 			clear(got[:])
 			untangleNarrow(&planes, &got)

@@ -459,22 +459,39 @@ func (e *Encoder) tryXOR(k []int64, best *plan) {
 // zigzag encoded, and makes it the best if it is cheaper.
 func (e *Encoder) offer(p plan, n int, best *plan) {
 	u := e.trial[:n]
-	var lens [65]int32
-	all := uint64(0)
+	// Two tables, as counting one up twice in a row waits for itself.
+	var lens, more [65]int32
+	all, i := uint64(0), 0
 	if p.zigzag {
-		for i, x := range u {
-			z := zigzag(int64(x))
+		for ; i+1 < len(u); i += 2 {
+			y, z := zigzag(int64(u[i])), zigzag(int64(u[i+1]))
+			u[i], u[i+1] = y, z
+			all |= y | z
+			lens[bits.Len64(y)]++
+			more[bits.Len64(z)]++
+		}
+		if i < len(u) {
+			z := zigzag(int64(u[i]))
 			u[i] = z
 			all |= z
 			lens[bits.Len64(z)]++
 		}
 	} else {
-		for _, x := range u {
-			all |= x
-			lens[bits.Len64(x)]++
+		for ; i+1 < len(u); i += 2 {
+			y, z := u[i], u[i+1]
+			all |= y | z
+			lens[bits.Len64(y)]++
+			more[bits.Len64(z)]++
+		}
+		if i < len(u) {
+			all |= u[i]
+			lens[bits.Len64(u[i])]++
 		}
 	}
 	top := bits.Len64(all)
+	for i := range top + 1 {
+		lens[i] += more[i]
+	}
 	p.cost, p.width = e.estimate(&lens, top, n)
 	if zeros := int(lens[0]); zeros > n/4 && p.width > 1 {
 		// One plane of presence, and the rest as if there were no zeros.

@@ -5,15 +5,34 @@ import (
 	"math/bits"
 )
 
-// transpose transposes an 8x8 matrix of bits: bit 8*i+j becomes bit 8*j+i.
-// (Hacker's Delight, 7-3.)
-func transpose(x uint64) uint64 {
-	t := (x ^ x>>7) & 0x00aa00aa00aa00aa
-	x ^= t ^ t<<7
-	t = (x ^ x>>14) & 0x0000cccc0000cccc
-	x ^= t ^ t<<14
-	t = (x ^ x>>28) & 0x00000000f0f0f0f0
-	return x ^ t ^ t<<28
+// tangleWords turns one byte per residual, of 64 of them, into eight planes: what
+// untangleWords undoes.
+func tangleWords(w *[8]uint64) {
+	a0, a1 := swap(w[0], w[1], 8, even8)
+	a2, a3 := swap(w[2], w[3], 8, even8)
+	a0, a2 = swap(a0, a2, 16, even16)
+	a1, a3 = swap(a1, a3, 16, even16)
+	a4, a5 := swap(w[4], w[5], 8, even8)
+	a6, a7 := swap(w[6], w[7], 8, even8)
+	a4, a6 = swap(a4, a6, 16, even16)
+	a5, a7 = swap(a5, a7, 16, even16)
+	a0, a4 = a0&low32|a4<<32, a0>>32|a4&^low32
+	a1, a5 = a1&low32|a5<<32, a1>>32|a5&^low32
+	a2, a6 = a2&low32|a6<<32, a2>>32|a6&^low32
+	a3, a7 = a3&low32|a7<<32, a3>>32|a7&^low32
+
+	a0, a1 = swap(a0, a1, 1, even1)
+	a2, a3 = swap(a2, a3, 1, even1)
+	a0, a2 = swap(a0, a2, 2, even2)
+	a1, a3 = swap(a1, a3, 2, even2)
+	a4, a5 = swap(a4, a5, 1, even1)
+	a6, a7 = swap(a6, a7, 1, even1)
+	a4, a6 = swap(a4, a6, 2, even2)
+	a5, a7 = swap(a5, a7, 2, even2)
+	w[0], w[4] = swap(a0, a4, 4, even4)
+	w[1], w[5] = swap(a1, a5, 4, even4)
+	w[2], w[6] = swap(a2, a6, 4, even4)
+	w[3], w[7] = swap(a3, a7, 4, even4)
 }
 
 // appendPlanes appends the lowest width bits of u as bit planes. u must have
@@ -27,13 +46,18 @@ func (e *Encoder) appendPlanes(dst []byte, u []uint64, width int) []byte {
 	u = u[:groups*8]
 	clear(u[n:])
 	for s := 0; s < width; s += 8 {
-		for g := range groups {
-			b := u[8*g : 8*g+8 : 8*g+8]
-			x := b[0]>>s&0xff | b[1]>>s&0xff<<8 | b[2]>>s&0xff<<16 | b[3]>>s&0xff<<24 |
-				b[4]>>s&0xff<<32 | b[5]>>s&0xff<<40 | b[6]>>s&0xff<<48 | b[7]>>s&0xff<<56
-			x = transpose(x)
-			for p := range 8 {
-				e.planes[s+p][g] = byte(x >> (8 * p))
+		for at := 0; at < groups; at += 8 {
+			var words [8]uint64
+			for g := range min(groups-at, 8) {
+				b := (*[8]uint64)(u[8*(at+g):])
+				words[g&7] = uint64(byte(b[0]>>(s&63))) | uint64(byte(b[1]>>(s&63)))<<8 |
+					uint64(byte(b[2]>>(s&63)))<<16 | uint64(byte(b[3]>>(s&63)))<<24 |
+					uint64(byte(b[4]>>(s&63)))<<32 | uint64(byte(b[5]>>(s&63)))<<40 |
+					uint64(byte(b[6]>>(s&63)))<<48 | uint64(byte(b[7]>>(s&63)))<<56
+			}
+			tangleWords(&words)
+			for p := range min(width-s, 8) {
+				binary.LittleEndian.PutUint64(e.planes[s+p][at:], words[p&7])
 			}
 		}
 	}
