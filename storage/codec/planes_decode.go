@@ -84,6 +84,9 @@ func (s *scratch) dense(r *reader, width, n int) error {
 	if groups <= 8 {
 		return s.denseWords(r, width, groups)
 	}
+	if groups <= 16 && s.version >= version2 && width > 0 {
+		return s.denseTwoWords(r, width, groups)
+	}
 	// Planes whose kinds share a byte: 1 << share. Planes without a kind: raw.
 	share, raw := uint(2), 0
 	if s.version >= version2 && width > 0 {
@@ -185,6 +188,50 @@ func (s *scratch) denseWords(r *reader, width, groups int) error {
 			untangleNarrow(&planes, out)
 		default:
 			untangleWords(&planes, out)
+		}
+	}
+	r.b = b[at:]
+	return nil
+}
+
+// denseTwoWords is dense for planes of 9 to 16 bytes in version 2: rows of half an
+// hour at 15 s.
+func (s *scratch) denseTwoWords(r *reader, width, groups int) error {
+	raw := int(r.byte())
+	kinds := r.bytes((max(width-raw, 0) + 1) >> 1)
+	if r.bad || raw > width {
+		return corrupt("plane kinds are cut off")
+	}
+	b, at := r.b, 0 // what is at hand of the input, and how much of it is read
+	for low := 0; low < width; low += 8 {
+		var first, second [8]uint64
+		for p := range min(width-low, 8) {
+			kind := byte(planeRaw)
+			if q := low + p - raw; q >= 0 {
+				kind = kinds[q>>1] >> (q & 1 * 4) & 15
+			}
+			switch {
+			case kind == planeRaw && at+16 <= len(b): // what is behind it does no harm
+				first[p&7], second[p&7] = binary.LittleEndian.Uint64(b[at:]), binary.LittleEndian.Uint64(b[at+8:])
+				at += groups
+			case kind == planeZero:
+			default:
+				r.b = b[at:]
+				var plane [16]byte
+				if !s.plane(r, plane[:groups], kind) {
+					return corrupt("planes are cut off or malformed")
+				}
+				first[p&7], second[p&7] = binary.LittleEndian.Uint64(plane[:8]), binary.LittleEndian.Uint64(plane[8:])
+				b, at = r.b, 0
+			}
+		}
+		out := (*[128]byte)(s.lanes[low/8][:])
+		if width-low <= 4 {
+			untangleNarrow(&first, (*[64]byte)(out[:64]))
+			untangleNarrow(&second, (*[64]byte)(out[64:]))
+		} else {
+			untangleWords(&first, (*[64]byte)(out[:64]))
+			untangleWords(&second, (*[64]byte)(out[64:]))
 		}
 	}
 	r.b = b[at:]
