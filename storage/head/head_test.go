@@ -117,7 +117,11 @@ func TestSpellingsTable(t *testing.T) {
 	var table spellings
 	model := map[Key]*Series{}
 	var keys []Key
-	for range 200_000 {
+	steps := 200_000
+	if testing.Short() {
+		steps /= 5
+	}
+	for range steps {
 		// Few homes, so that there are long runs of slots.
 		k := Key{uint64(r.IntN(64)), uint64(r.IntN(40))}
 		if s, known := model[k]; known {
