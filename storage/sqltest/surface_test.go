@@ -93,10 +93,10 @@ func TestViewsAndHelpers(t *testing.T) {
 		is("3", fmt.Sprintf(`SELECT count(*) FROM promkeep.usage_between(to_timestamp(%d), to_timestamp(%d)) WHERE rows BETWEEN 1 AND 12`, day.Unix()+3600, day.Unix()+7200))
 
 		// What waits: flushed rows that are not merged, none in the log; then one request in the log.
-		is("0", `SELECT items FROM promkeep.maintenance WHERE job = 'flush'`)
+		is("0", `SELECT items FROM promkeep.maintenance WHERE state = 'rows of the log'`)
 		is("1", `SELECT items FROM promkeep.maintenance WHERE state = 'parts of fresh rows, open' AND bytes > 0 AND oldest < now() + interval '1 s'`)
 		s.write(t, "", lset("m", 1), func(b *storage.Batch) { b.Float(s.now.UnixMilli(), 0, 1) })
-		is("true", `SELECT items = 1 AND bytes > 0 FROM promkeep.maintenance WHERE job = 'flush'`)
+		is("true", `SELECT items = 1 AND bytes > 0 FROM promkeep.maintenance WHERE state = 'rows of the log'`)
 		s.exec(t, "UPDATE _promkeep.part SET sealed = true")
 		is("1", `SELECT items FROM promkeep.maintenance WHERE state = 'parts of fresh rows, sealed'`)
 		compress := "0"
