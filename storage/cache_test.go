@@ -26,6 +26,9 @@ func heap() int64 {
 // TestLaw4TheCacheCountsWhatItTakes: the bound of the cache is one of memory, not of the bytes of packed rows alone, which are less than
 // what describes them when few samples come between two flushes.
 func TestLaw4TheCacheCountsWhatItTakes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three million samples, one goroutine")
+	}
 	pg := pgtest.New(t)
 	ctx := context.Background()
 	for name, samples := range map[string]int{"three samples a row": 3, "forty samples a row": 40} {

@@ -53,7 +53,10 @@ func TestSeriesAreCreatedWhileManyEnd(t *testing.T) {
 	between, created := 0, 0
 	for working := true; working; created++ {
 		write(t, db, lset("new", created), sample{at, 1})
-		if n := countRows(t, pg, "_promkeep.series WHERE ended IS NOT NULL"); n > 0 && n < ending {
+		// By a connection that there is: until a new one is made on a busy machine, all may have ended.
+		var n int
+		require.NoError(t, db.pool.QueryRow(ctx, "SELECT count(*) FROM _promkeep.series WHERE ended IS NOT NULL").Scan(&n))
+		if n > 0 && n < ending {
 			between++
 		}
 		select {
