@@ -99,11 +99,14 @@ scrape_configs:
 	require.Greater(t, ends[1].Sub(first), time.Second, "samples before either end")
 	// The scrapes of a target follow each other, so of those before the end none is still to come. What they brought travels in several queues, of
 	// which one may lag behind: all of it has to be there.
-	arrived := func(base string) (n int) {
+	arrived := func(base string) string {
+		n := 0
 		for _, samples := range matrix(t, base, `{__name__=~".+"}[20s]`, ends[0]) {
 			n += len(samples)
 		}
-		return n
+		// Stale markers are in no range: without them a series would still be there.
+		there := get(t, base, "/api/v1/query", url.Values{"query": {`count({__name__=~".+"})`}, "time": {seconds(ends[0])}})
+		return fmt.Sprint(n, " ", sorted(t, there))
 	}
 	require.Eventually(t, func() bool {
 		oldest, found := instant(t, prom, "min(timestamp(up))")
