@@ -148,13 +148,6 @@ func (db *DB) connect(ctx context.Context, pc *pgxpool.Config) (err error) {
 	writes, reads := pc.Copy(), pc.Copy()
 	writes.MaxConns = backgroundConns
 	reads.MaxConns = max(1, pc.MaxConns-backgroundConns)
-	reads.MinConns = 1 // made again in the background when it has had its time
-	reads.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		if err := catalogue.Ready(ctx, conn); err != nil {
-			return err
-		}
-		return chunks.Ready(ctx, conn)
-	}
 	if db.pool, err = pgxpool.NewWithConfig(ctx, writes); err != nil {
 		return err
 	}

@@ -94,7 +94,10 @@ func dataDir(t *testing.T) string {
 	t.Helper()
 	parent, err := os.MkdirTemp("/tmp", "promkeep-test-")
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(parent)) })
+	t.Cleanup(func() {
+		// A server whose promkeep was killed writes until it has noticed.
+		require.Eventually(t, func() bool { return os.RemoveAll(parent) == nil }, time.Minute, 10*time.Millisecond)
+	})
 	require.NoError(t, os.Chmod(parent, 0o755))
 	return filepath.Join(parent, "data")
 }
