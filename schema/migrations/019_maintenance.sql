@@ -1,4 +1,4 @@
--- promkeep.maintenance says what waits for the retention, too, and counts the rows of both tables of the log that are not flushed.
+-- promkeep.maintenance says what waits for the retention, too, and of both tables of the log what is not flushed, and what is and still on disk.
 --
 -- Cost on an existing database: none, this only replaces a function.
 
@@ -9,10 +9,15 @@ DECLARE
     kept    int8; -- ms: samples before it are past the retention
     pending int8;
 BEGIN
-    RETURN QUERY SELECT 'flush', 'rows of the log', count(*), coalesce(sum(octet_length(l.payload)), 0)::int8,
-        (SELECT min(s.opened_at) FROM _promkeep.log_segment AS s WHERE s.id = min(l.segment))
-    FROM (SELECT segment, seq, payload FROM _promkeep.log UNION ALL SELECT segment, seq, payload FROM _promkeep.log_other) AS l
-    WHERE (l.segment, l.seq) > (SELECT f.log_segment, f.log_seq FROM _promkeep.leader AS f);
+    RETURN QUERY
+    SELECT 'flush', x.state, count(l.payload), coalesce(sum(octet_length(l.payload)), 0)::int8,
+           CASE WHEN NOT x.flushed THEN (SELECT s.opened_at FROM _promkeep.log_segment AS s WHERE s.id = min(l.segment)) END
+    FROM (VALUES ('rows of the log', false), ('flushed rows of the log', true)) AS x (state, flushed)
+    LEFT JOIN (
+        SELECT l.segment, l.payload, (l.segment, l.seq) <= (f.log_segment, f.log_seq) AS flushed
+        FROM (SELECT segment, seq, payload FROM _promkeep.log UNION ALL SELECT segment, seq, payload FROM _promkeep.log_other) AS l, _promkeep.leader AS f
+    ) AS l ON l.flushed = x.flushed
+    GROUP BY x.state, x.flushed ORDER BY x.flushed;
     RETURN QUERY SELECT x.job, x.state, count(p.id), coalesce(sum(pg_total_relation_size(to_regclass('_promkeep.recent_' || p.id))), 0)::int8, min(p.opened_at)
     FROM (VALUES ('merge', 'parts of fresh rows, open', 0, false, false), ('merge', 'parts of fresh rows, sealed', 0, true, false),
                  ('merge', 'parts of two-hour rows, open', 1, false, false), ('merge', 'parts of two-hour rows, sealed', 1, true, false),

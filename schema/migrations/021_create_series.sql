@@ -15,6 +15,7 @@ ALTER INDEX _promkeep.label_set_labels SET (fastupdate = on);
 -- More than one set has the same labels where the catalogue is older than label sets; several says that some of these have.
 --
 -- Plans do not depend on the arguments, nor on statistics, of which there are none while a catalogue fills up: tables are read by their indexes, row by row.
+-- Arrays are unnested in the list of what is selected, where their elements are not written into a temporary store each.
 CREATE FUNCTION _promkeep.create_label_sets(labels text[], OUT ids int8[], OUT known int8[], OUT several bool) LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -24,7 +25,7 @@ BEGIN
     INTO create_label_sets.ids, create_label_sets.known, create_label_sets.several
     FROM (
         SELECT l.id, l.sets
-        FROM (SELECT a.no, a.labels::int4[] AS labels FROM unnest(create_label_sets.labels) WITH ORDINALITY AS a (labels, no) OFFSET 0) AS n
+        FROM (SELECT generate_subscripts(create_label_sets.labels, 1) AS no, unnest(create_label_sets.labels)::int4[] AS labels) AS n
         CROSS JOIN LATERAL (
             SELECT min(s.id) AS id, count(*) AS sets FROM _promkeep.label_set AS s
             WHERE hash_array_extended(s.labels, 0) = hash_array_extended(n.labels, 0) AND s.labels = n.labels
@@ -33,7 +34,8 @@ BEGIN
     ) AS x;
     INSERT INTO _promkeep.label_set (id, labels)
     SELECT n.id, n.labels::int4[]
-    FROM unnest(create_label_sets.ids, create_label_sets.known, create_label_sets.labels) AS n (id, known, labels) WHERE n.known IS NULL;
+    FROM (SELECT unnest(create_label_sets.ids) AS id, unnest(create_label_sets.known) AS known, unnest(create_label_sets.labels) AS labels) AS n
+    WHERE n.known IS NULL;
     IF FOUND THEN
         PERFORM gin_clean_pending_list('_promkeep.label_set_labels');
     END IF;
@@ -83,16 +85,22 @@ BEGIN
         INTO create_series.ids, create_series.started, create_series.ended, existed
         FROM (
             SELECT n.metric::int8 << 37 | set_ids[n.set] AS id, least(s.started, n.hour) AS started, s.ended, s.id IS NOT NULL AS existed
-            FROM unnest(create_series.metrics, create_series.sets, create_series.hours) WITH ORDINALITY AS n (metric, set, hour, no)
+            FROM (
+                SELECT generate_subscripts(create_series.metrics, 1) AS no, unnest(create_series.metrics) AS metric, unnest(create_series.sets) AS set,
+                       unnest(create_series.hours) AS hour
+            ) AS n
             LEFT JOIN _promkeep.series AS s ON s.id = n.metric::int8 << 37 | known[n.set]
             ORDER BY n.no
         ) AS x;
     END IF;
-    UPDATE _promkeep.series AS s SET ended = NULL, started = n.started
-    FROM unnest(create_series.ids, create_series.started, existed) AS n (id, started, existed)
-    WHERE n.existed AND s.id = n.id AND (s.ended IS NOT NULL OR s.started <> n.started);
+    IF true = ANY (existed) THEN
+        UPDATE _promkeep.series AS s SET ended = NULL, started = n.started
+        FROM (SELECT unnest(create_series.ids) AS id, unnest(create_series.started) AS started, unnest(existed) AS existed) AS n
+        WHERE n.existed AND s.id = n.id AND (s.ended IS NOT NULL OR s.started <> n.started);
+    END IF;
     INSERT INTO _promkeep.series (id, started)
-    SELECT n.id, n.started FROM unnest(create_series.ids, create_series.started, existed) AS n (id, started, existed)
+    SELECT n.id, n.started
+    FROM (SELECT unnest(create_series.ids) AS id, unnest(create_series.started) AS started, unnest(existed) AS existed) AS n
     WHERE NOT n.existed ORDER BY n.id;
     RETURN NEXT;
 END $$;
