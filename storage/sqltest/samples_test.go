@@ -374,6 +374,27 @@ func TestSamplesPlannedAgain(t *testing.T) {
 	})
 }
 
+// TestUsageInALongTransaction: a transaction that has its locks already counts rows that have moved to a part it did not know.
+func TestUsageInALongTransaction(t *testing.T) {
+	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
+		s := openStore(t, pg)
+		s.write(t, "", lset("m", 1), func(b *storage.Batch) { b.Float(day.UnixMilli(), 0, 1) })
+		s.flush(t)
+		const usage = "SELECT coalesce(sum(samples), 0) FROM promkeep.usage"
+		tx, err := pg.Pool(t).Begin(t.Context())
+		require.NoError(t, err)
+		defer tx.Rollback(context.Background())
+		for range 8 { // until what could be a plan that is kept
+			require.Equal(t, "1", one(t, tx, usage))
+		}
+		s.now = day.Add(12 * time.Hour)
+		s.exec(t, "UPDATE _promkeep.part SET opened_at = opened_at - interval '1 day'")
+		require.NoError(t, s.Maintain(t.Context())) // its drop finds the transaction in its way
+		require.Equal(t, "1", one(t, pg.Pool(t), "SELECT level::text FROM _promkeep.part WHERE merged_upto < 0"), "the rows have moved to a new part")
+		require.Equal(t, "1", one(t, tx, usage))
+	})
+}
+
 // TestSamplesInOldSnapshots: a transaction that keeps its snapshot sees the same moment again, or is told that it cannot.
 func TestSamplesInOldSnapshots(t *testing.T) {
 	pgtest.Run(t, func(t *testing.T, pg *pgtest.DB) {
