@@ -57,7 +57,7 @@ func detectTimescaleDB(ctx context.Context, conn *pgx.Conn) (Edition, error) {
 // plain when TimescaleDB is added later: both are read and written by the same queries.
 func ensureLayout(ctx context.Context, conn *pgx.Conn, mode TimescaleDBMode, st *Status, logger *slog.Logger) error {
 	if mode != TimescaleDBOff && st.TimescaleDB == EditionNone {
-		if err := createExtension(ctx, conn, mode, st); err != nil {
+		if err := createExtension(ctx, conn, mode, st, logger); err != nil {
 			return err
 		}
 	}
@@ -101,13 +101,14 @@ func ensureLayout(ctx context.Context, conn *pgx.Conn, mode TimescaleDBMode, st 
 
 // createExtension adds TimescaleDB to the database if the server has it and the role may: it often may not, and then
 // plain PostgreSQL serves.
-func createExtension(ctx context.Context, conn *pgx.Conn, mode TimescaleDBMode, st *Status) error {
+func createExtension(ctx context.Context, conn *pgx.Conn, mode TimescaleDBMode, st *Status, logger *slog.Logger) error {
 	if st.Layout == "" {
-		var available bool
-		if err := conn.QueryRow(ctx, TimescaleDBAvailable).Scan(&available); err != nil {
+		var available, loaded bool
+		if err := conn.QueryRow(ctx, TimescaleDBAvailable).Scan(&available, &loaded); err != nil {
 			return explain(err)
 		}
-		if available {
+		switch {
+		case available && loaded:
 			_, err := conn.Exec(ctx, TimescaleDBCreate)
 			if err == nil {
 				st.TimescaleDB, err = detectTimescaleDB(ctx, conn)
@@ -120,6 +121,10 @@ func createExtension(ctx context.Context, conn *pgx.Conn, mode TimescaleDBMode, 
 			if mode == TimescaleDBOn {
 				return fmt.Errorf("--db.timescaledb=on, but the extension cannot be created: %w: run CREATE EXTENSION timescaledb as a superuser in this database", err)
 			}
+		case available && mode == TimescaleDBOn:
+			return errors.New("--db.timescaledb=on, but the server does not load TimescaleDB, whose files it has: set shared_preload_libraries = 'timescaledb' in postgresql.conf, and restart it")
+		case available:
+			logger.Warn("the server has TimescaleDB's files and does not load it: the store is laid out for plain PostgreSQL, and stays so; for TimescaleDB set shared_preload_libraries = 'timescaledb' before the first start")
 		}
 	}
 	if mode == TimescaleDBOn && st.TimescaleDB == EditionNone {

@@ -95,3 +95,25 @@ func TestDeletionKeepsExemplars(t *testing.T) {
 		require.NoError(t, db.Flush(ctx))
 	}
 }
+
+// TestAServerThatDoesNotLoadTimescaleDB: one that has its files and lacks shared_preload_libraries serves as plain PostgreSQL, and who insists is told what to set.
+func TestAServerThatDoesNotLoadTimescaleDB(t *testing.T) {
+	server := pgtest.NewServer(t, pgtest.WithTimescaleDB, pgtest.WithSettings(map[string]string{"shared_preload_libraries": ""}))
+	pg := server.NewDB(t)
+	for _, mode := range []schema.TimescaleDBMode{schema.TimescaleDBOn, schema.TimescaleDBAuto} {
+		c := &clock{day.Add(time.Hour)}
+		cfg := testConfig(t, pg, c)
+		cfg.TimescaleDB = mode
+		var log bytes.Buffer
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		db, err := Open(t.Context(), cfg)
+		if mode == schema.TimescaleDBOn {
+			require.ErrorContains(t, err, "shared_preload_libraries = 'timescaledb'")
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, schema.LayoutPlain, db.Status().Layout)
+		require.Contains(t, log.String(), "shared_preload_libraries")
+		db.Close()
+	}
+}
