@@ -26,8 +26,10 @@ func testEngine(t testing.TB) *Engine {
 
 // TestUpstreamCorpus runs all of upstream's PromQL tests, with the samples at each stage of their way.
 func TestUpstreamCorpus(t *testing.T) {
-	for _, to := range []stage{inHead, flushed, merged, spread} {
+	t.Parallel()
+	for _, to := range []stage{spread, merged, flushed, inHead} { // what takes longest begins first
 		t.Run(to.String(), func(t *testing.T) {
+			t.Parallel()
 			s := openStore(t, pgtest.New(t))
 			promqltest.RunBuiltinTestsWithStorage(t, testEngine(t), func(testing.TB) storage.Storage { return s.fresh(to) })
 		})

@@ -91,6 +91,7 @@ func equalLines(a, b []string) bool {
 
 // TestKernelsOnUpstreamCorpus asks all queries of upstream's corpus with and without kernels.
 func TestKernelsOnUpstreamCorpus(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, pgtest.New(t))
 	b := newBothWays(t)
 	promqltest.RunBuiltinTestsWithStorage(t, b, func(testing.TB) storage.Storage { return s.fresh(inHead) })
