@@ -11,9 +11,9 @@ import (
 	"github.com/promkeep/promkeep/storage/codec/codectest"
 )
 
-// benchRows are the numbers of samples of a row that occur: freshly flushed,
-// 30 minutes, two hours, a day.
-var benchRows = []int{20, 120, 480, 5760}
+// benchRows are the numbers of samples of a row that occur, at an interval of 15 s: five
+// and ten minutes (a flush), 30 minutes, two hours, a day.
+var benchRows = []int{20, 40, 120, 480, 5760}
 
 const benchSeries = 212 // twice the sum of all weights
 

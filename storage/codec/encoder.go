@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"sync"
 )
 
@@ -25,6 +26,10 @@ type Encoder struct {
 	try         [maxBlock]uint64 // residuals of the plan being tried
 	best        *[maxBlock]uint64
 	trial       *[maxBlock]uint64
+	shorts      [3]short // what e.best and e.trial are to short rows, and one to spare
+	chosen      *short
+	tried       *short
+	spare       *short
 	planes      [64][maxBlock / 8]byte
 	presence    [maxBlock / 8]byte
 	some        [maxBlock / 8]byte // of a plane, those bytes that are not zero
@@ -66,8 +71,11 @@ func (e *Encoder) Append(dst []byte, t []int64, v []float64, st []int64) []byte 
 	if len(v) != n || st != nil && len(st) != n {
 		panic(fmt.Sprintf("codec: columns differ in length: %d timestamps, %d values, %d start timestamps", n, len(v), len(st)))
 	}
-	if i := firstDisorder(t); i >= 0 {
-		panic(fmt.Sprintf("codec: timestamps do not increase: %d follows %d", t[i], t[i-1]))
+	even := regular(t)
+	if !even || !increases(t[0], t[min(1, n-1)], n) {
+		if i := firstDisorder(t); i >= 0 {
+			panic(fmt.Sprintf("codec: timestamps do not increase: %d follows %d", t[i], t[i-1]))
+		}
 	}
 	if allZero(st) {
 		st = nil
@@ -79,7 +87,7 @@ func (e *Encoder) Append(dst []byte, t []int64, v []float64, st []int64) []byte 
 		flags |= flagStart
 	}
 	block := n
-	if n > encodeBlock && !(regular(t) && constant(v) && (st == nil || constantInts(st))) {
+	if n > encodeBlock && !(even && constant(v) && (st == nil || constantInts(st))) {
 		// Blocks of equal length, a multiple of 64 so that planes have whole words.
 		blocks := (n + encodeBlock - 1) / encodeBlock
 		block = ((n+blocks-1)/blocks + 63) &^ 63
@@ -92,7 +100,7 @@ func (e *Encoder) Append(dst []byte, t []int64, v []float64, st []int64) []byte 
 	if n < codedRow {
 		e.version = version1
 	}
-	if regular(t) {
+	if even {
 		flags |= flagRegular
 	}
 	dst = append(dst, e.version<<4|flags)
@@ -182,6 +190,14 @@ func firstDisorder(t []int64) int {
 	return -1
 }
 
+// increases reports whether n timestamps increase that have the same distance, of which the
+// first two are given: none may be beyond what an int64 holds.
+func increases(first, second int64, n int) bool {
+	step := uint64(second) - uint64(first)
+	high, span := bits.Mul64(step, uint64(n-1))
+	return second > first && high == 0 && span <= uint64(math.MaxInt64)-uint64(first)
+}
+
 func allZero(s []int64) bool {
 	for _, x := range s {
 		if x != 0 {
@@ -215,9 +231,10 @@ func constantInts(s []int64) bool {
 
 func constant(v []float64) bool {
 	first := math.Float64bits(v[0])
-	var diff uint64
 	for _, x := range v {
-		diff |= math.Float64bits(x) ^ first
+		if math.Float64bits(x) != first {
+			return false
+		}
 	}
-	return diff == 0
+	return true
 }

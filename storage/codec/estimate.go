@@ -76,15 +76,6 @@ var shortCost = func() (t [codedRow][codedRow]int32) {
 	return t
 }()
 
-// planeCost returns the cost in 1/1024 bytes of a plane of n bits, so many of
-// which are set.
-func (e *Encoder) planeCost(n, ones int) int32 {
-	if e.version == version1 {
-		return shortCost[n][ones]
-	}
-	return newPlaneSize(version2, n).cost(int32(ones))
-}
-
 // estimate returns about how many bytes n residuals take, and in how many
 // planes, given how many residuals have which length in bits. None is longer
 // than top.
@@ -95,7 +86,7 @@ func (e *Encoder) estimate(lens *[65]int32, top, n int) (cost, width int) {
 	var size planeSize
 	var short *[codedRow]int32
 	if e.version == version1 {
-		short, size.kind = &shortCost[n], 256
+		short, size.kind, size.groups = &shortCost[n], 256, int32(n+7)/8
 	} else {
 		size = newPlaneSize(version2, n)
 	}
@@ -114,11 +105,18 @@ func (e *Encoder) estimate(lens *[65]int32, top, n int) (cost, width int) {
 			all += size.cost(ones) + size.kind
 		}
 		if above*8 > int32(n) {
+			if short != nil && short[above/2] == size.groups<<10 { // so are all below
+				all += int32(p) * (size.groups<<10 + size.kind)
+				break
+			}
 			continue
 		}
 		// A list of exceptions costs two bytes, an exception one and a byte for
 		// every seven bits.
 		exceptions := int32(2 << 10)
+		if all-exceptions-above<<11 <= saved {
+			continue
+		}
 		for b := p + 1; b <= top; b++ {
 			exceptions += lens[b] << 10 * int32(1+(b-p+6)/7)
 		}

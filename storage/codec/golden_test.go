@@ -89,7 +89,7 @@ const goldenDir = "testdata/golden"
 
 // encoderChoices stands in the names of golden rows and changes when the encoder, within
 // a version, chooses otherwise than it did.
-const encoderChoices = "b"
+const encoderChoices = "c"
 
 // TestGoldenRows holds both directions against files: rows written by any
 // earlier build must read the same for ever, and today's encoder writes the
@@ -98,9 +98,16 @@ const encoderChoices = "b"
 // value in hexadecimal, and the start timestamp when the row has those.
 func TestGoldenRows(t *testing.T) {
 	if *update {
+		rows := goldenRows(t)
+		known := bySamples(rows)
 		write := func(name string, c *Columns) {
 			row := Append(nil, c.T, c.V, c.ST)
-			if version := row[0] >> 4; version > version1 {
+			samples := string(toTSV(c))
+			if slices.ContainsFunc(known[samples], func(r []byte) bool { return string(r) == string(row) }) {
+				return
+			}
+			known[samples] = append(known[samples], row)
+			if version := row[0] >> 4; version > version1 || rows[name].row != nil {
 				name = fmt.Sprintf("v%d%s-%s", version, encoderChoices, name) // beside those of earlier versions and encoders
 			}
 			writeGolden(t, name+".row", row)
@@ -109,12 +116,8 @@ func TestGoldenRows(t *testing.T) {
 		for name, c := range golden() {
 			write(name, c)
 		}
-		rows := goldenRows(t)
-		known := bySamples(rows)
 		for name, file := range rows { // samples that golden no longer makes
-			row := Append(nil, file.want.T, file.want.V, file.want.ST)
-			same := func(r []byte) bool { return string(r) == string(row) }
-			if row[0]>>4 == file.row[0]>>4 && !slices.ContainsFunc(known[string(toTSV(&file.want))], same) {
+			if (Append(nil, file.want.T, file.want.V, file.want.ST)[0])>>4 <= file.row[0]>>4 {
 				write("of-"+name, &file.want)
 			}
 		}
@@ -130,9 +133,7 @@ func TestGoldenRows(t *testing.T) {
 			if string(row) == string(file.row) {
 				return
 			}
-			// Long rows of earlier versions and encoders are only read.
-			require.GreaterOrEqual(t, len(c.T), codedRow)
-			require.LessOrEqual(t, file.row[0]>>4, row[0]>>4)
+			// Rows of earlier versions and encoders are only read.
 			if file.row[0]>>4 < row[0]>>4 {
 				return
 			}

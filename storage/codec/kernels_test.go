@@ -129,6 +129,16 @@ func TestUntangle(t *testing.T) {
 		clear(got[:])
 		untangleShort(&planes, &got)
 		require.Equal(t, want[:32], got[:32])
+		clear(again[:])
+		for i := range 4 {
+			again[i] = word(got[8*i:])
+		}
+		var short [8]uint64
+		tangleShort(&again, &short)
+		for p := range planes {
+			planes[p] &= low32
+		}
+		require.Equal(t, planes, short)
 	}
 }
 

@@ -3,6 +3,7 @@ package codec
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // What a column holds decides which kinds are tried and what stands in its
@@ -25,6 +26,7 @@ type plan struct {
 	unit   uint64
 	cost   int  // bytes, estimated
 	width  int  // planes
+	top    int  // bits of the longest residual, or a few more
 	sparse bool // store only the residuals that are not zero, less one
 }
 
@@ -51,12 +53,16 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 	if p.zigzag {
 		head |= headerZigzag
 	}
-	u := e.best[:n]
-	if p.sparse {
+	var few *short
+	var u []uint64
+	if e.version == version1 {
+		few = e.settle(&p)
+		u = few.x[:few.m]
+	} else if u = e.best[:n]; p.sparse {
 		u = e.compact(u)
 	}
 	exceptions := 0
-	if p.width < 64 {
+	if p.width < p.top {
 		for _, x := range u {
 			if x>>p.width != 0 {
 				exceptions++
@@ -100,11 +106,14 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 	if p.unit > 1 {
 		dst = binary.AppendUvarint(dst, p.unit)
 	}
-	if p.sparse {
+	switch {
+	case p.sparse && few != nil:
+		dst = few.appendPresence(dst, n)
+	case p.sparse:
 		at := len(dst)
 		dst = append(dst, 0)
 		presence, inverted := e.presence[:(n+7)/8], byte(0)
-		if e.version == version2 && 2*len(u) > n {
+		if 2*len(u) > n {
 			invert(presence, n)
 			inverted = presenceInverted
 		}
@@ -112,7 +121,11 @@ func (e *Encoder) appendColumn(dst []byte, n int, col columnType, scale int, t0 
 		dst, kind = e.appendPlane(dst, presence, n)
 		dst[at] = kind | inverted
 	}
-	dst = e.appendPlanes(dst, u, p.width)
+	if few != nil {
+		dst = few.appendPlanes(dst, p.width)
+	} else {
+		dst = e.appendPlanes(dst, u, p.width)
+	}
 	if exceptions > 0 {
 		dst = binary.AppendUvarint(dst, uint64(exceptions))
 		next := 0
@@ -160,6 +173,7 @@ func hasSlope(kind int) bool {
 // overwrites k with (k[i]-k[0]) / unit.
 func (e *Encoder) choose(k []int64, col columnType, scale int) plan {
 	e.best, e.trial = &e.x, &e.try
+	e.chosen, e.tried, e.spare = &e.shorts[0], &e.shorts[1], &e.shorts[2]
 	best := plan{cost: 1 << 30, unit: 1}
 
 	if scale == scaleBits {
@@ -180,28 +194,34 @@ func (e *Encoder) choose(k []int64, col columnType, scale int) plan {
 		if mean := roundedMean(k); mean != step {
 			e.tryLine(k, unit, mean, &best)
 		}
-		e.tryDelta2(k, unit, &best)
+		if smooth(k, step) {
+			e.tryDelta2(k, unit, &best)
+		}
 		return best
 	}
 
 	// The lengths of all residuals, in bits, show which kinds are worth a try.
 	middle := median(k)
 	s := scan(k, middle, step)
-	limit := min(s.level, s.delta, s.delta2)
-	limit += limit / 8
-	if s.level <= limit {
+	least := min(s.level, s.delta, s.delta2)
+	limit := least + least/8
+	// One that neither has fewer bits than the best in all, nor in its longest residual, is
+	// better only by chance.
+	chance := least + least/16
+	top := s.top(least)
+	if s.level <= limit && (s.level <= chance || s.levelTop < top) {
 		e.tryLevel(k, unit, middle, true, &best)
-		if promising(s.greatest-s.least, len(k), best.cost) {
+		if promising(s.greatest-s.least, len(k), &best) {
 			e.tryLevel(k, unit, s.least, false, &best)
 		}
 	}
-	if s.delta <= limit {
+	if s.delta <= limit && (s.delta <= chance || s.deltaTop < top) {
 		e.tryDelta(k, unit, step, true, &best)
-		if promising(s.greatestStep-s.leastStep, len(k), best.cost) {
+		if promising(s.greatestStep-s.leastStep, len(k), &best) {
 			e.tryDelta(k, unit, s.leastStep, false, &best)
 		}
 	}
-	if s.delta2 <= limit {
+	if s.delta2 <= limit && (s.delta2 <= chance || s.delta2Top < top) {
 		e.tryDelta2(k, unit, &best)
 	}
 	// Where the rate of a counter wanders, the best guess of it lies between the
@@ -213,6 +233,19 @@ func (e *Encoder) choose(k []int64, col columnType, scale int) plan {
 		}
 	}
 	return best
+}
+
+// smooth reports whether the differences of neighbours in k are closer to each other than they
+// are to step, judged by a few.
+func smooth(k []int64, step int64) bool {
+	n := len(k) - 2
+	far, near := uint64(0), uint64(0)
+	for at := 0; at < n; at += n/8 + 1 {
+		d := k[at+2] - k[at+1]
+		far += zigzag(d-step) >> 4
+		near += zigzag(d-(k[at+1]-k[at])) >> 4
+	}
+	return near < far
 }
 
 // scanSliding returns the s of kindSliding that has the shortest residuals, and
@@ -241,7 +274,7 @@ func scanSliding(k []int64, slope int64) (shift uint, length int) {
 }
 
 func (e *Encoder) trySliding(k []int64, slope int64, shift uint, best *plan) {
-	u := e.trial[:len(k)]
+	u := e.residuals(len(k))
 	u[0] = 0
 	a := slope << shift
 	for i := 1; i < len(k); i++ {
@@ -252,37 +285,57 @@ func (e *Encoder) trySliding(k []int64, slope int64, shift uint, best *plan) {
 	e.offer(plan{kind: kindSliding + int(shift) - 1, zigzag: true, slope: slope, unit: 1}, len(k), best)
 }
 
-// spread is what a first look at a column shows.
+// spread is what a first look at a column shows, of residuals that are zigzag encoded.
 type spread struct {
-	level, delta, delta2    int // bits of all residuals of these kinds, zigzag encoded
-	least, greatest         int64
-	leastStep, greatestStep int64
+	level, delta, delta2          int // bits of all residuals of these kinds
+	levelTop, deltaTop, delta2Top int // bits of the longest
+	least, greatest               int64
+	leastStep, greatestStep       int64
+}
+
+// top returns the bits of the longest residual of the kind that has so many in all.
+func (s *spread) top(all int) int {
+	switch all {
+	case s.level:
+		return s.levelTop
+	case s.delta:
+		return s.deltaTop
+	default:
+		return s.delta2Top
+	}
 }
 
 func scan(k []int64, middle, step int64) spread {
 	d := k[1] - k[0]
+	l0, l1, l2 := zigzag(k[0]-middle), zigzag(k[1]-middle), zigzag(d-step)
 	s := spread{
 		least: min(k[0], k[1]), greatest: max(k[0], k[1]), leastStep: d, greatestStep: d,
-		level: bits.Len64(zigzag(k[0]-middle)) + bits.Len64(zigzag(k[1]-middle)),
-		delta: bits.Len64(zigzag(d - step)),
+		level: bits.Len64(l0) + bits.Len64(l1), delta: bits.Len64(l2),
 	}
+	levels, deltas, deltas2 := l0|l1, l2, uint64(0)
 	for i := 2; i < len(k); i++ {
 		x := k[i]
 		next := x - k[i-1]
-		s.level += bits.Len64(zigzag(x - middle))
-		s.delta += bits.Len64(zigzag(next - step))
-		s.delta2 += bits.Len64(zigzag(next - d))
+		l0, l1, l2 := zigzag(x-middle), zigzag(next-step), zigzag(next-d)
+		levels |= l0
+		deltas |= l1
+		deltas2 |= l2
+		s.level += bits.Len64(l0)
+		s.delta += bits.Len64(l1)
+		s.delta2 += bits.Len64(l2)
 		d = next
 		s.least, s.greatest = min(s.least, x), max(s.greatest, x)
 		s.leastStep, s.greatestStep = min(s.leastStep, d), max(s.greatestStep, d)
 	}
+	s.levelTop, s.deltaTop, s.delta2Top = bits.Len64(levels), bits.Len64(deltas), bits.Len64(deltas2)
 	return s
 }
 
 // promising reports whether residuals above the least of them may be cheaper
-// than cost. span is the greatest.
-func promising(span int64, n, cost int) bool {
-	return bits.Len64(uint64(span))*n/8 <= cost+cost/4
+// than best, which is likely only where they take fewer bits. span is the greatest.
+func promising(span int64, n int, best *plan) bool {
+	length := bits.Len64(uint64(span))
+	return length < best.top && length*n/8 <= best.cost+best.cost/4
 }
 
 // divide replaces k[i] by (k[i]-k[0]) / unit for the greatest unit that
@@ -348,47 +401,78 @@ func roundedMean(k []int64) int64 {
 	return (k[n] - k[0] + n/2) / n
 }
 
-// sampleSize is the number of integers by which medians of n are judged.
-func sampleSize(n int) int {
-	if n < 64 {
-		return min(n, 7)
+// samples is by how many of n integers, and how far apart, in 1/65536, their median is judged.
+func samples(n int) (number, stride int) {
+	switch {
+	case n < 7:
+		return n, 1 << 16
+	case n < codedRow:
+		return 7, n << 16 / 7
+	default:
+		return 21, n << 16 / 21
 	}
-	return 15
 }
 
 // median returns about the median of k.
 func median(k []int64) int64 {
-	var buf [15]int64
-	s := buf[:sampleSize(len(k))]
-	for j, at := 0, 0; j < len(s); j, at = j+1, at+len(k) {
-		insertSorted(s, j, k[at/len(s)])
+	var buf [21]int64
+	number, stride := samples(len(k))
+	s := buf[:number]
+	for j, at := 0, 0; j < len(s); j, at = j+1, at+stride {
+		s[j] = k[at>>16]
 	}
-	return s[len(s)/2]
+	return middle(s)
 }
 
 // medianStep returns about the median of the differences of neighbours in k.
 func medianStep(k []int64) int64 {
-	var buf [15]int64
-	n := len(k) - 1
-	s := buf[:sampleSize(n)]
-	for j := range s {
-		at := j * n / len(s)
-		insertSorted(s, j, k[at+1]-k[at])
+	var buf [21]int64
+	number, stride := samples(len(k) - 1)
+	s := buf[:number]
+	for j, at := 0, 0; j < len(s); j, at = j+1, at+stride {
+		s[j] = k[at>>16+1] - k[at>>16]
 	}
-	return s[len(s)/2]
+	return middle(s)
 }
 
-// insertSorted inserts x into s[:n], which is sorted.
-func insertSorted(s []int64, n int, x int64) {
-	for n > 0 && s[n-1] > x {
-		s[n] = s[n-1]
-		n--
+// middle returns the median of at most 7 integers, and of 21 the median of three such. It changes
+// their order.
+func middle(s []int64) int64 {
+	switch len(s) {
+	case 7:
+		return medianOf7(s[0], s[1], s[2], s[3], s[4], s[5], s[6])
+	case 21:
+		a := medianOf7(s[0], s[3], s[6], s[9], s[12], s[15], s[18])
+		b := medianOf7(s[1], s[4], s[7], s[10], s[13], s[16], s[19])
+		c := medianOf7(s[2], s[5], s[8], s[11], s[14], s[17], s[20])
+		return max(min(a, b), min(max(a, b), c))
+	default:
+		slices.Sort(s)
+		return s[len(s)/2]
 	}
-	s[n] = x
+}
+
+// medianOf7 returns the median, without a branch that depends on the numbers: they would be
+// predicted badly. The comparisons are those of Devillard, Fast median search: an ANSI C
+// implementation (1998).
+func medianOf7(a, b, c, d, e, f, g int64) int64 {
+	a, f = min(a, f), max(a, f)
+	a, d = min(a, d), max(a, d)
+	b, g = min(b, g), max(b, g)
+	c, e = min(c, e), max(c, e)
+	b = max(a, b)
+	d, f = min(d, f), max(d, f)
+	c, g = min(c, g), max(c, g)
+	c, d = min(c, d), max(c, d)
+	d = min(d, g)
+	e = min(e, f)
+	b, e = min(b, e), max(b, e)
+	d = max(b, d)
+	return min(d, e)
 }
 
 func (e *Encoder) tryLevel(k []int64, unit uint64, base int64, zz bool, best *plan) {
-	u := e.trial[:len(k)]
+	u := e.residuals(len(k))
 	for i, x := range k {
 		u[i] = uint64(x - base)
 	}
@@ -396,7 +480,7 @@ func (e *Encoder) tryLevel(k []int64, unit uint64, base int64, zz bool, best *pl
 }
 
 func (e *Encoder) tryDelta(k []int64, unit uint64, slope int64, zz bool, best *plan) {
-	u := e.trial[:len(k)]
+	u := e.residuals(len(k))
 	u[0] = 0
 	for i := 1; i < len(k); i++ {
 		u[i] = uint64(k[i] - k[i-1] - slope)
@@ -406,7 +490,7 @@ func (e *Encoder) tryDelta(k []int64, unit uint64, slope int64, zz bool, best *p
 
 func (e *Encoder) tryDelta2(k []int64, unit uint64, best *plan) {
 	slope := k[1] - k[0]
-	u := e.trial[:len(k)]
+	u := e.residuals(len(k))
 	u[0] = 0
 	d := slope
 	for i := 1; i < len(k); i++ {
@@ -418,18 +502,19 @@ func (e *Encoder) tryDelta2(k []int64, unit uint64, best *plan) {
 }
 
 func (e *Encoder) tryLine(k []int64, unit uint64, slope int64, best *plan) {
-	u := e.trial[:len(k)]
+	u := e.residuals(len(k))
 	line := int64(0)
 	for i, x := range k {
 		u[i] = uint64(x - line)
 		line += slope
 	}
-	var buf [15]int64
-	s := buf[:sampleSize(len(u))]
-	for j := range s {
-		insertSorted(s, j, int64(u[j*len(u)/len(s)]))
+	var buf [21]int64
+	number, stride := samples(len(u))
+	around := buf[:number]
+	for j, at := 0, 0; j < len(around); j, at = j+1, at+stride {
+		around[j] = int64(u[at>>16])
 	}
-	base := s[len(s)/2]
+	base := middle(around)
 	for i := range u {
 		u[i] -= uint64(base)
 	}
@@ -437,7 +522,7 @@ func (e *Encoder) tryLine(k []int64, unit uint64, slope int64, best *plan) {
 }
 
 func (e *Encoder) tryXOR(k []int64, best *plan) {
-	u := e.trial[:len(k)]
+	u := e.residuals(len(k))
 	u[0] = 0
 	var or uint64
 	for i := 1; i < len(k); i++ {
@@ -455,9 +540,21 @@ func (e *Encoder) tryXOR(k []int64, best *plan) {
 	e.offer(plan{kind: kindXOR, unit: unit}, len(k), best)
 }
 
-// offer estimates the cost of p, whose residuals are in e.trial, not yet
+// residuals is where those of the plan to be tried go.
+func (e *Encoder) residuals(n int) []uint64 {
+	if e.version == version1 {
+		return e.tried.x[:n]
+	}
+	return e.trial[:n]
+}
+
+// offer estimates the cost of p, whose residuals are in e.residuals, not yet
 // zigzag encoded, and makes it the best if it is cheaper.
 func (e *Encoder) offer(p plan, n int, best *plan) {
+	if e.version == version1 {
+		e.offerShort(p, n, best)
+		return
+	}
 	u := e.trial[:n]
 	// Two tables, as counting one up twice in a row waits for itself.
 	var lens, more [65]int32
@@ -492,12 +589,13 @@ func (e *Encoder) offer(p plan, n int, best *plan) {
 	for i := range top + 1 {
 		lens[i] += more[i]
 	}
+	p.top = top
 	p.cost, p.width = e.estimate(&lens, top, n)
 	if zeros := int(lens[0]); zeros > n/4 && p.width > 1 {
 		// One plane of presence, and the rest as if there were no zeros.
 		m := n - zeros
 		c, w := e.estimate(&lens, top, m)
-		if c += 2 + int(e.planeCost(n, min(m, zeros))>>10); c < p.cost {
+		if c += 2 + int(newPlaneSize(version2, n).cost(int32(min(m, zeros)))>>10); c < p.cost {
 			p.cost, p.width, p.sparse = c, w, true
 		}
 	}

@@ -35,7 +35,7 @@ func tangleWords(w *[8]uint64) {
 	w[3], w[7] = swap(a3, a7, 4, even4)
 }
 
-// appendPlanes appends the lowest width bits of u as bit planes. u must have
+// appendPlanes appends the lowest width bits of u as bit planes of version 2. u must have
 // room for a multiple of 8 residuals.
 func (e *Encoder) appendPlanes(dst []byte, u []uint64, width int) []byte {
 	if width == 0 {
@@ -61,21 +61,6 @@ func (e *Encoder) appendPlanes(dst []byte, u []uint64, width int) []byte {
 			}
 		}
 	}
-	if e.version == version1 && groups <= 8 {
-		return e.appendWords(dst, width, groups)
-	}
-	if e.version == version1 {
-		kinds := len(dst)
-		for range (width + 3) / 4 {
-			dst = append(dst, 0)
-		}
-		for p := range width {
-			var kind byte
-			dst, kind = e.appendPlane(dst, e.planes[p][:groups], n)
-			dst[kinds+p/4] |= kind << (p % 4 * 2)
-		}
-		return dst
-	}
 	// The lowest planes are noise: how many are raw stands before the kinds of
 	// the others.
 	raw, enough := 0, noCode(n)*n
@@ -98,35 +83,6 @@ func (e *Encoder) appendPlanes(dst []byte, u []uint64, width int) []byte {
 	return dst
 }
 
-// appendWords appends planes of up to eight bytes in version 1.
-func (e *Encoder) appendWords(dst []byte, width, groups int) []byte {
-	const low, high = 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
-	kinds := len(dst)
-	for range (width + 3) / 4 {
-		dst = append(dst, 0)
-	}
-	keep := ^uint64(0) >> ((64 - 8*groups) & 63)
-	for p := range width {
-		plane := &e.planes[p]
-		w := binary.LittleEndian.Uint64(plane[:8]) & keep
-		some := (w&low + low | w) & high // the highest bits of bytes that are not zero
-		kind := byte(planeZero)
-		switch size := 1 + bits.OnesCount64(some); {
-		case size == 1:
-		case size >= groups:
-			kind = planeRaw
-			dst = binary.LittleEndian.AppendUint64(dst, w)
-			dst = dst[:len(dst)-8+groups]
-		default:
-			kind = planeMask
-			dst = append(dst, byte(some>>7*0x0102040810204080>>56))
-			dst = appendNonzero(dst, plane[:groups], dst[len(dst)-1:])
-		}
-		dst[kinds+p/4] |= kind << (p % 4 * 2)
-	}
-	return dst
-}
-
 func ones(plane []byte) int {
 	n := 0
 	for ; len(plane) >= 8; plane = plane[8:] {
@@ -138,7 +94,7 @@ func ones(plane []byte) int {
 	return n
 }
 
-// appendPlane appends one plane of n bits in the smallest of its forms.
+// appendPlane appends one plane of n bits in the smallest of its forms, in version 2.
 func (e *Encoder) appendPlane(dst, plane []byte, n int) ([]byte, byte) {
 	var mask [maxBlock / 64]byte
 	nonzero, set := 0, 0
@@ -172,7 +128,7 @@ func (e *Encoder) appendPlane(dst, plane []byte, n int) ([]byte, byte) {
 	}
 	code := 0
 	some := e.some[:0]
-	if share := 1024 * set / n; e.version == version2 && share < noCode(n) {
+	if share := 1024 * set / n; share < noCode(n) {
 		if share >= codeFrom[byteCodes-1] {
 			for share < codeFrom[code] {
 				code++

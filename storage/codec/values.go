@@ -23,11 +23,44 @@ func decimal(v float64, scale int) (int64, bool) {
 	return k, math.Float64bits(float64(k)/p) == math.Float64bits(v)
 }
 
+// integer is decimal for scale 0.
+func integer(v float64) (int64, bool) {
+	k := int64(v)
+	if uint64(k+maxExact-1) > 2*maxExact-2 {
+		return 0, false
+	}
+	return k, math.Float64bits(float64(k)) == math.Float64bits(v)
+}
+
+// safeScale[x] is the greatest scale at which float64 with the exponent x are below
+// 2^50. Rounding then finds the decimal if there is one: v and its product with a power
+// of ten are off by half a unit in the last place each.
+var safeScale = func() (t [1 << 11]int8) {
+	for x := range t {
+		v := math.Ldexp(1, x-1022) // all with this exponent are below
+		t[x] = -1
+		for s, p := range pow10 {
+			if v*p <= 1<<50 {
+				t[x] = int8(s)
+			}
+		}
+	}
+	return t
+}()
+
 // smallestScale returns the smallest scale of at least from that makes v an
 // integer, or -1.
 func smallestScale(v float64, from int) int {
-	if isSpecialBits(math.Float64bits(v)) || v == 0 && math.Signbit(v) {
+	b := math.Float64bits(v)
+	if isSpecialBits(b) || b == 1<<63 {
 		return -1
+	}
+	// A decimal of one scale is one of every larger scale, too: what is none of the
+	// greatest is none.
+	if safe := int(safeScale[b>>52&0x7ff]); safe >= from {
+		if _, ok := decimal(v, safe); !ok {
+			from = safe + 1
+		}
 	}
 	for s := from; s <= maxScale; s++ {
 		if math.Abs(v)*pow10[s] >= maxExact {
@@ -53,13 +86,18 @@ func (e *Encoder) appendValues(dst []byte, v []float64) []byte {
 	if s := e.toDecimals(v); s >= 0 {
 		return e.appendColumn(dst, len(v), columnValue, s, 0)
 	}
+	scale, gain := sumScale(v)
+	if gain >= sureGain {
+		e.toCorrectedDecimals(v, scale)
+		return e.appendColumn(dst, len(v), columnValue, scale, 0)
+	}
 	e.toBits(v)
 	start := len(dst)
 	dst = e.appendColumn(dst, len(v), columnValue, scaleBits, 0)
-	if s := sumScale(v); s >= 0 {
+	if scale >= 0 {
 		mid := len(dst)
-		e.toCorrectedDecimals(v, s)
-		dst = e.appendColumn(dst, len(v), columnValue, s, 0)
+		e.toCorrectedDecimals(v, scale)
+		dst = e.appendColumn(dst, len(v), columnValue, scale, 0)
 		if len(dst)-mid < mid-start {
 			dst = dst[:start+copy(dst[start:], dst[mid:])]
 		} else {
@@ -69,17 +107,21 @@ func (e *Encoder) appendValues(dst []byte, v []float64) []byte {
 	return dst
 }
 
+// sureGain is the gain, in bits of a value, from which on corrected decimals are not compared with
+// the bits of the values: those would take more.
+const sureGain = 8
+
 // sumScale looks for the scale of decimals that were summed up as float64, as
 // the durations in the sum of a histogram are: the values are then close to
 // decimals, and the distance, in units of the last place, hardly changes from
-// one value to the next. It looks at a few values, and returns -1 when knowing
-// the decimals would not save some bits of each.
-func sumScale(v []float64) int {
+// one value to the next. It looks at a few values, and returns the scale -1 when knowing
+// the decimals would not save some bits of each: gain is how many it would.
+func sumScale(v []float64) (scale, gain int) {
 	const minGain = 3 // bits
-	best, scale := 0, -1
+	scale = -1
 	pairs := min(8, len(v)/8)
 	for _, s := range [...]int{9, 6, 3, 2, 1} {
-		gain, looked := 0, 0
+		bitsGained, looked := 0, 0
 		for j := range pairs {
 			i := j * (len(v) - 1) / pairs
 			k0, e0, ok0 := nearDecimal(v[i], s)
@@ -89,14 +131,14 @@ func sumScale(v []float64) int {
 			}
 			p := pow10[s]
 			grid := math.Float64bits(float64(k1+1)/p) - math.Float64bits(float64(k1)/p)
-			gain += bits.Len64(grid) - bits.Len64(uint64(max(e1-e0, e0-e1)))
+			bitsGained += bits.Len64(grid) - bits.Len64(uint64(max(e1-e0, e0-e1)))
 			looked++
 		}
-		if looked > 0 && gain >= minGain*looked && gain > best*looked {
-			best, scale = gain/looked, s
+		if looked > 0 && bitsGained >= minGain*looked && bitsGained > gain*looked {
+			gain, scale = bitsGained/looked, s
 		}
 	}
-	return scale
+	return scale, gain
 }
 
 // nearDecimal returns the integer k for which k / 10^scale is near v, and how
@@ -135,18 +177,29 @@ func (e *Encoder) toCorrectedDecimals(v []float64, scale int) {
 // decimals of one scale.
 func (e *Encoder) toDecimals(v []float64) int {
 	allowed := len(v)/32 + 1 // values with too many digits
-	scale := 0
+	scale, none := 0, 0
 	for _, x := range v {
 		if s := smallestScale(x, 0); s >= 0 {
 			scale = s
 			break
+		}
+		if b := math.Float64bits(x); !isSpecialBits(b) && b != 1<<63 {
+			if none++; none > allowed {
+				return -1
+			}
 		}
 	}
 	for {
 		e.special = e.special[:0]
 		misfits, next := 0, maxScale+1
 		for i, x := range v {
-			k, ok := decimal(x, scale)
+			var k int64
+			var ok bool
+			if scale == 0 {
+				k, ok = integer(x)
+			} else {
+				k, ok = decimal(x, scale)
+			}
 			if !ok {
 				b := math.Float64bits(x)
 				if !isSpecialBits(b) && b != 1<<63 {
