@@ -70,68 +70,58 @@ func (c *Catalogue) create(ctx context.Context, series []*Series, history bool) 
 
 // createAsOf creates series whose metrics and pairs were known, or are looked up, since the count of removals was retired.
 func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Series, history bool) error {
-	if err := c.ensureMetrics(ctx, series); err != nil {
+	metricOf, err := c.ensureMetrics(ctx, series)
+	if err != nil {
 		return err
 	}
 	// Series of a target share label sets, so what there is to do for a set is done once.
 	var (
-		set      = make([]int32, len(series)) // of each series in sets
-		sets     []labels.Labels              // one series for each set
-		knownSet = make(map[string]int32, len(series)/2)
+		sets     []labels.Labels // one series for each set
+		order    = make([]uint64, len(series))
+		knownSet = make(map[string]int, len(series)/2)
 		key      []byte
 	)
+	// By metric, as the primary key is. Of each series: metric, set, and its place in series.
+	const placeBits, setBits = 18, 18
 	for i, s := range series {
 		key = s.Labels.BytesWithoutLabels(key, model.MetricNameLabel)
 		at, ok := knownSet[string(key)]
 		if !ok {
-			at = int32(len(sets))
+			at = len(sets)
 			knownSet[string(key)] = at
 			sets = append(sets, s.Labels)
 		}
-		set[i] = at
+		order[i] = uint64(metricOf[i])<<(setBits+placeBits) | uint64(at)<<placeBits | uint64(i)
 	}
-	ids, err := c.ensurePairs(ctx, sets)
+	slices.Sort(order)
+	pairs, err := c.ensurePairs(ctx, sets)
 	if err != nil {
 		return err
 	}
-	arrays := make([]string, len(sets)) // of the IDs of the set's pairs, as PostgreSQL writes it
-	for i, lset := range sets {
-		array := append(key[:0], '{')
-		lset.Range(func(l labels.Label) {
-			if l.Name == model.MetricNameLabel {
-				return
-			}
-			if len(array) > 1 {
-				array = append(array, ',')
-			}
-			array = strconv.AppendInt(array, int64(ids[l]), 10)
-		})
-		key = append(array, '}')
-		arrays[i] = string(key)
-	}
 
-	type identity struct{ metric, set int32 }
 	var (
-		metrics = make([]int32, 0, len(series))
-		setOf   = make([]int32, 0, len(series)) // from 1
-		hours   = make([]int32, 0, len(series))
-		ends    = make([]int32, 0, len(series))
-		places  = make([]int, len(series)) // of each series in the slices above
-		known   = make(map[identity]int, len(series))
+		metrics   = make([]int32, 0, len(series))
+		setOf     = make([]int32, 0, len(series)) // from 1
+		hours     = make([]int32, 0, len(series))
+		ends      = make([]int32, 0, len(series))
+		places    = make([]int32, len(series)) // of each series in the slices above
+		metricsOf = make([][]int32, len(sets)) // of each set
+		last      = ^uint64(0)
 	)
-	c.mu.RLock()
-	for i, s := range series {
-		id := identity{c.metrics[metricKey{s.Tenant, s.Labels.Get(model.MetricNameLabel)}], set[i]}
-		at, ok := known[id]
-		if !ok {
-			at = len(metrics)
-			known[id] = at
-			metrics, setOf, hours, ends = append(metrics, id.metric), append(setOf, id.set+1), append(hours, s.Started), append(ends, s.Ended)
+	for _, o := range order {
+		i, set := o&(1<<placeBits-1), o>>placeBits&(1<<setBits-1)
+		s := series[i]
+		if id := o >> placeBits; id != last {
+			last = id
+			metric := metricOf[i]
+			metrics, setOf, hours, ends = append(metrics, metric), append(setOf, int32(set)+1), append(hours, s.Started), append(ends, s.Ended)
+			metricsOf[set] = append(metricsOf[set], metric)
 		}
+		at := len(metrics) - 1
 		hours[at], ends[at] = min(hours[at], s.Started), max(ends[at], s.Ended)
-		places[i] = at
+		places[i] = int32(at)
 	}
-	c.mu.RUnlock()
+	setPairs, setMetrics := arrays(pairs), arrays(metricsOf)
 
 	var (
 		version int64
@@ -140,9 +130,9 @@ func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Ser
 		ended   []*int32
 	)
 	if history {
-		err = c.pool.QueryRow(ctx, schema.SeriesImport, metrics, setOf, arrays, hours, retired, ends).Scan(&version, &found, &started)
+		err = c.pool.QueryRow(ctx, schema.SeriesImport, metrics, setOf, setPairs, setMetrics, hours, retired, ends).Scan(&version, &found, &started)
 	} else {
-		err = c.pool.QueryRow(ctx, schema.SeriesCreate, metrics, setOf, arrays, hours, retired).Scan(&version, &found, &started, &ended)
+		err = c.pool.QueryRow(ctx, schema.SeriesCreate, metrics, setOf, setPairs, setMetrics, hours, retired).Scan(&version, &found, &started, &ended)
 	}
 	if err != nil {
 		// It may have been committed all the same.
@@ -179,6 +169,23 @@ func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Ser
 	c.back(series)
 	c.results.changed(version, func(r *result) bool { return r.kind == ofAll && (r.maxt >= from || r.mint > after) })
 	return nil
+}
+
+// arrays returns arrays as PostgreSQL writes them.
+func arrays(all [][]int32) []string {
+	out := make([]string, len(all))
+	var b []byte
+	for i, a := range all {
+		b = append(b[:0], '{')
+		for j, v := range a {
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(b, int64(v), 10)
+		}
+		out[i] = string(append(b, '}'))
+	}
+	return out
 }
 
 // forgetAll makes everything that was looked up be looked up anew. It returns the database's count of removals.

@@ -16,19 +16,22 @@ import (
 // errRemoved means that metrics or pairs were removed while others were read.
 var errRemoved = errors.New("the catalogue has changed meanwhile")
 
-// ensureMetrics makes the metrics of the series known, creating those that are missing.
-func (c *Catalogue) ensureMetrics(ctx context.Context, series []*Series) error {
+// ensureMetrics returns the metric of each of the series, creating those that are missing.
+func (c *Catalogue) ensureMetrics(ctx context.Context, series []*Series) ([]int32, error) {
+	ids := make([]int32, len(series))
 	missing := map[metricKey]bool{}
 	c.mu.RLock()
-	for _, s := range series {
+	for i, s := range series {
 		key := metricKey{s.Tenant, s.Labels.Get(model.MetricNameLabel)}
-		if _, ok := c.metrics[key]; !ok {
+		id, ok := c.metrics[key]
+		if !ok {
 			missing[key] = true
 		}
+		ids[i] = id
 	}
 	c.mu.RUnlock()
 	if len(missing) == 0 {
-		return nil
+		return ids, nil
 	}
 	var (
 		tenants []int32
@@ -38,9 +41,17 @@ func (c *Catalogue) ensureMetrics(ctx context.Context, series []*Series) error {
 		tenants, names = append(tenants, k.tenant), append(names, k.name)
 	}
 	if _, err := c.pool.Exec(ctx, schema.MetricCreate, tenants, names); err != nil {
-		return err
+		return nil, err
 	}
-	return c.readMetrics(ctx, c.pool, false, schema.MetricIDs, tenants, names)
+	if err := c.readMetrics(ctx, c.pool, false, schema.MetricIDs, tenants, names); err != nil {
+		return nil, err
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for i, s := range series {
+		ids[i] = c.metrics[metricKey{s.Tenant, s.Labels.Get(model.MetricNameLabel)}]
+	}
+	return ids, nil
 }
 
 // MetricName returns the name of the metric of a series, or "" if it is not known here.

@@ -3,6 +3,7 @@ package catalogue
 import (
 	"context"
 	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -60,43 +61,84 @@ func (p *pairCache) pair(id int32) (labels.Label, bool) {
 	return l, ok
 }
 
-// ensurePairs returns the IDs of all label pairs of the sets but names of metrics, creating those that are missing.
-func (c *Catalogue) ensurePairs(ctx context.Context, sets []labels.Labels) (map[labels.Label]int32, error) {
-	found := map[labels.Label]int32{}
-	missing := map[labels.Label]struct{}{}
+// ensurePairs returns for each set the IDs of its label pairs but the name of the metric, creating those that are missing.
+func (c *Catalogue) ensurePairs(ctx context.Context, sets []labels.Labels) ([][]int32, error) {
+	out := make([][]int32, len(sets))
+	missing := map[labels.Label]int32{}
+	// Sets of a target that come one after another have most pairs in common, so those of the set before are compared before any is looked up.
+	var before, now []labels.Label
+	same := func(at int, l labels.Label) bool { return at < len(before) && before[at] == l }
 	c.mu.RLock()
-	for _, lset := range sets {
+	for i, lset := range sets {
+		ids := make([]int32, 0, max(8, len(before)))
+		now = now[:0]
 		lset.Range(func(l labels.Label) {
 			if l.Name == model.MetricNameLabel {
 				return
 			}
-			if _, ok := found[l]; ok {
+			at := len(now)
+			now = append(now, l)
+			if same(at, l) && out[i-1][at] > 0 {
+				ids = append(ids, out[i-1][at])
 				return
 			}
-			if id, ok := c.pairs.id(l); ok {
-				found[l] = id
-			} else {
-				missing[l] = struct{}{}
+			id, ok := c.pairs.id(l)
+			if !ok {
+				missing[l] = 0
 			}
+			ids = append(ids, id)
 		})
+		out[i] = ids
+		before, now = now, before
 	}
 	c.mu.RUnlock()
 	if len(missing) == 0 {
-		return found, nil
+		return out, nil
 	}
-	names, values := make([]string, 0, len(missing)), make([]string, 0, len(missing))
-	for l := range missing {
-		names, values = append(names, l.Name), append(values, l.Value)
-	}
-	// Rows that another adapter is inserting are waited for, so the second statement sees them all.
-	if _, err := c.pool.Exec(ctx, schema.LabelCreate, names, values); err != nil {
+	names, values := split(missing)
+	// Rows that another adapter is inserting are waited for, so the second statement sees all that this one did not make.
+	read, err := c.readPairs(ctx, c.pool, schema.LabelCreate, names, values)
+	if err != nil {
 		return nil, err
 	}
-	read, err := c.readPairs(ctx, c.pool, schema.LabelIDs, names, values)
 	for id, l := range read {
-		found[l] = id
+		missing[l] = id
 	}
-	return found, err
+	if len(read) < len(missing) {
+		rest := maps.Clone(missing)
+		maps.DeleteFunc(rest, func(_ labels.Label, id int32) bool { return id != 0 })
+		names, values := split(rest)
+		if read, err = c.readPairs(ctx, c.pool, schema.LabelIDs, names, values); err != nil {
+			return nil, err
+		}
+		for id, l := range read {
+			missing[l] = id
+		}
+	}
+	for i, lset := range sets {
+		if !slices.Contains(out[i], 0) {
+			continue
+		}
+		at := 0
+		lset.Range(func(l labels.Label) {
+			if l.Name == model.MetricNameLabel {
+				return
+			}
+			if out[i][at] == 0 {
+				out[i][at] = missing[l]
+			}
+			at++
+		})
+	}
+	return out, nil
+}
+
+func split(pairs map[labels.Label]int32) (names, values []string) {
+	names, values = make([]string, 0, len(pairs)), make([]string, 0, len(pairs))
+	for l := range pairs {
+		names, values = append(names, l.Name), append(values, l.Value)
+	}
+	return names, values
 }
 
 // resolve returns the label pairs with the IDs.
