@@ -12,11 +12,12 @@ import (
 
 // iterator implements chunkenc.Iterator over decoded samples.
 type iterator struct {
-	set  series.Set
-	f, h int     // next float and next histogram
-	next []int64 // timestamps of floats, of which those from f on come before the next histogram
+	f    int     // next float
+	next []int64 // timestamps of all floats, once no histogram is left before the next of them; then the sample at hand is that before f
+	h    int     // next histogram
 	kind chunkenc.ValueType
-	t    int64 // of the sample at hand
+	t    int64 // of the sample at hand, as long as next is nil
+	set  series.Set
 	err  error
 
 	share *share // that counts held bytes for the set
@@ -45,8 +46,9 @@ func (i *iterator) Forget() {
 
 // Next implements chunkenc.Iterator.
 func (i *iterator) Next() chunkenc.ValueType {
+	// A scan is this line, so it writes nothing but the one number.
 	if f := i.f; f < len(i.next) {
-		i.kind, i.t, i.f = chunkenc.ValFloat, i.next[f], f+1
+		i.f = f + 1
 		return chunkenc.ValFloat
 	}
 	return i.nextOfAll()
@@ -80,7 +82,7 @@ func (i *iterator) Seek(t int64) chunkenc.ValueType {
 	if i.err != nil {
 		return chunkenc.ValNone
 	}
-	if i.kind != chunkenc.ValNone && i.t >= t {
+	if i.kind != chunkenc.ValNone && i.AtT() >= t {
 		return i.kind
 	}
 	i.f = advance(i.f, len(i.set.T), func(n int) bool { return i.set.T[n] >= t })
@@ -102,10 +104,18 @@ func advance(from, n int, ok func(int) bool) int {
 }
 
 // At implements chunkenc.Iterator.
-func (i *iterator) At() (int64, float64) { return i.t, i.set.V[i.f-1] }
+func (i *iterator) At() (int64, float64) {
+	f := i.f - 1
+	return i.set.T[f], i.set.V[f]
+}
 
 // AtT implements chunkenc.Iterator.
-func (i *iterator) AtT() int64 { return i.t }
+func (i *iterator) AtT() int64 {
+	if f := i.f - 1; uint(f) < uint(len(i.next)) {
+		return i.next[f]
+	}
+	return i.t
+}
 
 // AtST implements chunkenc.Iterator.
 func (i *iterator) AtST() int64 {

@@ -155,9 +155,22 @@ type selected struct {
 	share      *share
 }
 
+// slab makes the values that a query has many of, some at a time.
+type slab[T any] struct{ free []T }
+
+func (s *slab[T]) next() *T {
+	if len(s.free) == 0 {
+		s.free = make([]T, 32)
+	}
+	x := &s.free[0]
+	s.free = s.free[1:]
+	return x
+}
+
 // selectSeries returns a series, with nothing of it yet. Of [mint, maxt] it wants what its retention has left.
-func (db *DB) selectSeries(ctx context.Context, id uint64, l labels.Labels, mint, maxt int64) *selected {
-	s := &selected{db: db, id: id, labels: l, mint: mint, maxt: maxt, from: math.MinInt64, share: shareOf(ctx)}
+func (db *DB) selectSeries(ctx context.Context, made *slab[selected], id uint64, l labels.Labels, mint, maxt int64) *selected {
+	s := made.next()
+	*s = selected{db: db, id: id, labels: l, mint: mint, maxt: maxt, from: math.MinInt64, share: shareOf(ctx)}
 	if !db.keepsAll(mint) {
 		s.from = db.keptFrom(tenantOf(ctx), l)
 		s.mint = max(mint, s.from)
@@ -208,8 +221,9 @@ func (db *DB) collectOnce(ctx context.Context, mint, maxt int64, ms []*labels.Ma
 		return nil, err
 	}
 	out, share := make([]*selected, 0, len(inHead)), shareOf(ctx)
+	var made slab[selected]
 	for _, s := range inHead {
-		sel := db.selectSeries(ctx, s.ID, s.Labels, mint, maxt)
+		sel := db.selectSeries(ctx, &made, s.ID, s.Labels, mint, maxt)
 		sel.view = s.View(sel.mint, maxt)
 		out = append(out, sel)
 		if err := share.series(&sel.view, 0); err != nil {
@@ -239,6 +253,7 @@ func withSamples(all []*selected) []*selected {
 func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, cover int64, out []*selected, ms []*labels.Matcher, recall bool) ([]*selected, error) {
 	byID := make(map[uint64]*selected, len(out))
 	ids, share := make([]uint64, 0, len(out)), shareOf(ctx)
+	var made slab[selected]
 	for _, s := range out {
 		byID[s.id] = s
 		ids = append(ids, s.id)
@@ -247,7 +262,7 @@ func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, co
 		if byID[c.ID] != nil {
 			return nil
 		}
-		s := db.selectSeries(ctx, c.ID, c.Labels, mint, maxt)
+		s := db.selectSeries(ctx, &made, c.ID, c.Labels, mint, maxt)
 		s.cover = cover
 		byID[c.ID] = s
 		out = append(out, s)
@@ -279,8 +294,12 @@ func (db *DB) readRows(ctx context.Context, byID map[uint64]*selected, ids []uin
 		return nil
 	}
 	share := shareOf(ctx)
+	var firsts slab[[1]chunks.Row] // most series have one
 	err := db.chunks.Read(ctx, ids, mint, upto, holds, func(r chunks.Row) error {
 		s := byID[r.SeriesID]
+		if s.rows == nil {
+			s.rows = firsts.next()[:0]
+		}
 		s.rows = append(s.rows, r)
 		return share.row(&r)
 	})
@@ -296,21 +315,34 @@ func (db *DB) readRows(ctx context.Context, byID map[uint64]*selected, ids []uin
 
 // load decodes and merges all samples of the series into set.
 func (s *selected) load(set *series.Set) error {
-	rows := make([]chunks.Clipped, 0, len(s.rows)+len(s.view.Rows))
 	mint := s.mint
 	if s.hasHistograms() {
 		// Whether a counter was reset shows only against the sample before, so that one is wanted too.
 		mint = s.from
 	}
-	for _, r := range s.rows {
-		rows = chunks.AppendWithout(rows, chunks.Clipped{Row: r, Mint: mint, Maxt: min(s.maxt, s.cover-1)}, s.erased)
+	var few [4]chunks.Clipped
+	rows := few[:0]
+	for i := range s.rows {
+		rows = chunks.AppendWithout(rows, chunks.Clipped{Row: s.rows[i], Mint: mint, Maxt: min(s.maxt, s.cover-1)}, s.erased)
 	}
 	for _, r := range s.view.Rows {
 		if r.End >= s.cover {
 			rows = chunks.AppendWithout(rows, chunks.Clipped{Row: chunkRow(s.id, r), Mint: max(mint, s.cover), Maxt: s.maxt}, s.erased)
 		}
 	}
-	var more []series.Run
+	err := chunks.Load(set, rows, s.more()...)
+	if err != nil {
+		return s.badRow(err)
+	}
+	if len(set.Histograms) > 0 {
+		set.Rehint()
+		set.DropBefore(s.mint)
+	}
+	return nil
+}
+
+// more returns what of the series was not flushed yet.
+func (s *selected) more() (more []series.Run) {
 	if n := len(s.view.Samples); n > 0 {
 		run := series.Run{Version: math.MaxInt64, T: make([]int64, n), V: make([]float64, n)}
 		if s.view.ST != nil {
@@ -327,22 +359,26 @@ func (s *selected) load(set *series.Set) error {
 	if len(s.view.Histograms) > 0 {
 		more = append(more, series.Run{Version: math.MaxInt64, Histograms: s.view.Histograms})
 	}
-	err := chunks.Load(set, rows, more...)
+	return more
+}
+
+// badRow reports the row that an error of load is about.
+func (s *selected) badRow(err error) error {
 	var bad *chunks.RowError
 	if errors.As(err, &bad) {
 		s.db.corrupt(bad.Row, bad.Err)
 		return fmt.Errorf("%w; it belongs to %s", err, s.labels)
 	}
-	if err == nil && len(set.Histograms) > 0 {
-		set.Rehint()
-		set.DropBefore(s.mint)
-	}
 	return err
 }
 
 func (s *selected) hasHistograms() bool {
+	for i := range s.rows {
+		if s.rows[i].Encoding != codec.EncodingFloat {
+			return true
+		}
+	}
 	return len(s.view.Histograms) > 0 ||
-		slices.ContainsFunc(s.rows, func(r chunks.Row) bool { return r.Encoding != codec.EncodingFloat }) ||
 		slices.ContainsFunc(s.view.Rows, func(r head.Row) bool { return r.Encoding != codec.EncodingFloat })
 }
 

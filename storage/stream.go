@@ -119,8 +119,9 @@ func (s *stream) read(some []listed) ([]*selected, error) {
 	out, share := make([]*selected, 0, len(some)), shareOf(s.ctx)
 	byID := make(map[uint64]*selected, len(some))
 	ids := make([]uint64, 0, len(some))
+	var made slab[selected]
 	for _, l := range some {
-		one := s.db.selectSeries(s.ctx, l.id, l.labels, s.mint, s.maxt)
+		one := s.db.selectSeries(s.ctx, &made, l.id, l.labels, s.mint, s.maxt)
 		if inHead := s.db.head.ByID(l.id); inHead != nil {
 			one.view = inHead.View(one.mint, s.maxt)
 		}

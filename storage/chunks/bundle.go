@@ -178,38 +178,65 @@ func lenVarint(v int64) int { return codec.UvarintLen(uint64(v<<1) ^ uint64(v>>6
 // unbundle calls fn for each packed row of a row of a table, in order of series IDs. A row that is no bundle is its own only one.
 // Their Data and Times lie in r.Data, but for Times that are kept in the table times, which have no row yet. The error, which wraps codec.ErrCorrupt, is about the bundle as a whole.
 func unbundle(r Row, fn func(Row) error) error {
-	if r.Encoding != EncodingBundle {
-		return fn(r)
-	}
-	rows, err := r.members()
+	var m members
+	rows, err := m.of(r)
 	if err != nil {
-		return &RowError{r, err}
+		return err
 	}
-	for _, m := range rows {
-		if err := fn(m); err != nil {
+	for _, r := range rows {
+		if err := fn(r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// members reads the directory of a bundle.
-func (r Row) members() ([]Row, error) {
+// members takes bundles apart, one after another in the same memory.
+type members struct {
+	rows           []Row
+	times          []*Times
+	sizes, lengths []int
+	referred       []bool
+}
+
+// of returns what unbundle calls its function for, until it is called again. Their Data lies in r.Data.
+func (m *members) of(r Row) ([]Row, error) {
+	if r.Encoding != EncodingBundle {
+		m.rows = append(m.rows[:0], r)
+		return m.rows, nil
+	}
+	rows, err := m.open(r)
+	if err != nil {
+		return nil, &RowError{r, err}
+	}
+	return rows, nil
+}
+
+// zeros returns n zero values in the memory of s, if there is room.
+func zeros[T any](s []T, n int) []T {
+	s = slices.Grow(s[:0], n)[:n]
+	clear(s)
+	return s
+}
+
+// open reads the directory of a bundle.
+func (m *members) open(r Row) ([]Row, error) {
 	d := directory{b: r.Data}
 	if len(r.Data) == 0 || r.Data[0] != bundleVersion && r.Data[0] != bundleReferring {
 		return nil, fmt.Errorf("%w: not a bundle of version %d or %d", codec.ErrCorrupt, bundleVersion, bundleReferring)
 	}
 	d.at = 1
-	times := make([]*Times, d.count())
-	sizes := make([]int, len(times))
-	referred := make([]bool, len(times))
+	m.times = zeros(m.times, d.count())
+	m.sizes, m.referred = zeros(m.sizes, len(m.times)), zeros(m.referred, len(m.times))
+	times, sizes, referred := m.times, m.sizes, m.referred
 	for i := range sizes {
 		if sizes[i] = d.length(); sizes[i] == 0 && r.Data[0] == bundleReferring {
 			sizes[i], referred[i] = digestLen, true
 		}
 	}
-	rows := make([]Row, d.count())
-	lengths := make([]int, len(rows))
+	m.rows = zeros(m.rows, d.count())
+	m.lengths = zeros(m.lengths, len(m.rows))
+	rows, lengths := m.rows, m.lengths
 	id, start, span, n := r.SeriesID, r.Start, int64(0), int64(0)
 	for i := range rows {
 		id += d.uvarint()

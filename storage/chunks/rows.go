@@ -26,9 +26,12 @@ func Load(set *series.Set, rows []Clipped, more ...series.Run) error {
 
 func load(set *series.Set, rows []Clipped, more []series.Run, keepResets bool) error {
 	set.Reset()
-	slices.SortFunc(rows, func(a, b Clipped) int { return cmp.Compare(a.Start, b.Start) })
+	if len(rows) > 1 {
+		slices.SortFunc(rows, func(a, b Clipped) int { return cmp.Compare(a.Start, b.Start) })
+	}
 	if inOrder(rows, more) {
-		for _, r := range rows {
+		for i := range rows {
+			r := &rows[i]
 			if err := r.decodeRange(&set.Columns, r.Mint, r.Maxt); err != nil {
 				return &RowError{r.Row, err}
 			}
@@ -53,7 +56,8 @@ func load(set *series.Set, rows []Clipped, more []series.Run, keepResets bool) e
 // inOrder tells whether rows and runs follow each other and hold only floats, so that they need not be merged.
 func inOrder(rows []Clipped, more []series.Run) bool {
 	last := int64(math.MinInt64)
-	for i, r := range rows {
+	for i := range rows {
+		r := &rows[i]
 		start, end := max(r.Start, r.Mint), min(r.End, r.Maxt)
 		if r.Encoding != codec.EncodingFloat || (i > 0 && start <= last) {
 			return false

@@ -147,7 +147,7 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, holds 
 	var (
 		batch  pgx.Batch
 		handle []func(pgx.BatchResults) error // one for each statement
-		a      arena
+		opened members
 		wanted = wantedTimes{}
 	)
 	queue := func(f func(pgx.BatchResults) error, query string, args ...any) {
@@ -164,22 +164,31 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, holds 
 			return err
 		}
 		return each(rows, func(r Row, above int64) error {
-			at := 0 // in ids
-			return s.unbundle(r, func(m Row) error {
-				if m.End < mint || m.Start > maxt || int64(m.SeriesID) <= above {
-					return nil
-				}
-				n, found := slices.BinarySearch(ids[at:], m.SeriesID)
-				at += n
-				if !found {
-					return nil
-				}
-				m.Data = a.copy(m.Data)
-				if m.Times = s.known.find(m.Times, wanted); m.Times != nil && m.Times.row != nil && !m.Times.own {
-					m.Times.row, m.Times.own = a.copy(m.Times.row), true
-				}
-				return fn(m)
+			found, err := opened.of(r)
+			if err != nil {
+				return s.damaged(err)
+			}
+			found = slices.DeleteFunc(found, func(m Row) bool {
+				return m.End < mint || m.Start > maxt || int64(m.SeriesID) <= above
 			})
+			found = among(found, ids)
+			bytes := 0
+			for i := range found {
+				bytes += len(found[i].Data)
+			}
+			data := make([]byte, 0, bytes) // of all that is wanted, and nothing else of the bundle
+			for _, m := range found {
+				from := len(data)
+				data = append(data, m.Data...)
+				m.Data = data[from:len(data):len(data)]
+				if m.Times = s.known.find(m.Times, wanted); m.Times != nil && m.Times.row != nil && !m.Times.own {
+					m.Times.row, m.Times.own = slices.Clone(m.Times.row), true
+				}
+				if err := fn(m); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	}
 	queue(done, schema.ReadBegin)
@@ -265,9 +274,30 @@ func (s *Store) ReadSince(ctx context.Context, t int64, fn func(Row) error) erro
 	return nil
 }
 
+// among keeps those of the rows whose series are among the ids; both are in order.
+func among(rows []Row, ids []uint64) []Row {
+	out := rows[:0]
+	for i := range rows {
+		id := rows[i].SeriesID
+		if len(ids) > 0 && ids[0] < id { // mostly it is the one behind it
+			ids = ids[1:]
+		}
+		if len(ids) > 0 && ids[0] < id {
+			n, _ := slices.BinarySearch(ids, id)
+			ids = ids[n:]
+		}
+		if len(ids) > 0 && ids[0] == id {
+			out = append(out, rows[i])
+		}
+	}
+	return out
+}
+
 // unbundle calls fn for the packed rows of a row, and tells OnCorrupt of a bundle that cannot be read.
-func (s *Store) unbundle(r Row, fn func(Row) error) error {
-	err := unbundle(r, fn)
+func (s *Store) unbundle(r Row, fn func(Row) error) error { return s.damaged(unbundle(r, fn)) }
+
+// damaged tells OnCorrupt if the error is about a bundle, and returns it.
+func (s *Store) damaged(err error) error {
 	var bad *RowError
 	if errors.As(err, &bad) {
 		s.OnCorrupt(bad.Row, bad.Err)

@@ -222,7 +222,7 @@ type decodedTimes struct {
 var timesScratch = sync.Pool{New: func() any { return new(decodedTimes) }}
 
 // decodeRange appends the samples of a row of floats in [mint, maxt] (ms) to c. On error c is as it was.
-func (r Row) decodeRange(c *codec.Columns, mint, maxt int64) error {
+func (r *Row) decodeRange(c *codec.Columns, mint, maxt int64) error {
 	if r.Times == nil {
 		return c.DecodeRange(r.Data, mint, maxt)
 	}
