@@ -30,6 +30,7 @@ func load(set *series.Set, rows []Clipped, more []series.Run, keepResets bool) e
 		slices.SortFunc(rows, func(a, b Clipped) int { return cmp.Compare(a.Start, b.Start) })
 	}
 	if inOrder(rows, more) {
+		set.Grow(whole(rows))
 		for i := range rows {
 			r := &rows[i]
 			if err := r.decodeRange(&set.Columns, r.Mint, r.Maxt); err != nil {
@@ -51,6 +52,16 @@ func load(set *series.Set, rows []Clipped, more []series.Run, keepResets bool) e
 	}
 	series.Merge(set, runs)
 	return nil
+}
+
+// whole counts the samples of the rows of which all count. A damaged row may claim any number.
+func whole(rows []Clipped) (n int) {
+	for i := range rows {
+		if r := &rows[i]; r.Mint <= r.Start && r.End <= r.Maxt {
+			n += int(min(max(r.N, 0), codec.MaxSamples))
+		}
+	}
+	return n
 }
 
 // inOrder tells whether rows and runs follow each other and hold only floats, so that they need not be merged.

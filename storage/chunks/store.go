@@ -168,6 +168,7 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, holds 
 			if err != nil {
 				return s.damaged(err)
 			}
+			members := len(found)
 			found = slices.DeleteFunc(found, func(m Row) bool {
 				return m.End < mint || m.Start > maxt || int64(m.SeriesID) <= above
 			})
@@ -176,11 +177,18 @@ func (s *Store) Read(ctx context.Context, ids []uint64, mint, maxt int64, holds 
 			for i := range found {
 				bytes += len(found[i].Data)
 			}
-			data := make([]byte, 0, bytes) // of all that is wanted, and nothing else of the bundle
+			var data []byte // of what is wanted, in one piece
+			if len(found) == members {
+				data = append(data, r.Data[len(r.Data)-bytes:]...) // behind which there is nothing
+			} else {
+				data = make([]byte, 0, bytes)
+				for i := range found {
+					data = append(data, found[i].Data...)
+				}
+			}
 			for _, m := range found {
-				from := len(data)
-				data = append(data, m.Data...)
-				m.Data = data[from:len(data):len(data)]
+				n := len(m.Data)
+				m.Data, data = data[:n:n], data[n:]
 				if m.Times = s.known.find(m.Times, wanted); m.Times != nil && m.Times.row != nil && !m.Times.own {
 					m.Times.row, m.Times.own = slices.Clone(m.Times.row), true
 				}

@@ -38,6 +38,13 @@ func (s *Set) Reset() {
 	s.Histograms = s.Histograms[:0]
 }
 
+// Grow makes room for n more floats without start timestamps, so that those who hold many sets hold no more than they need.
+func (s *Set) Grow(n int) {
+	if n > 0 {
+		s.T, s.V = slices.Grow(s.T, n), slices.Grow(s.V, n)
+	}
+}
+
 // Append adds a run of floats that is younger than all that the set holds.
 func (s *Set) Append(r Run) {
 	s.T = append(s.T, r.T...)
