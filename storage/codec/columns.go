@@ -2,6 +2,7 @@ package codec
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"sort"
 	"sync"
@@ -72,6 +73,11 @@ func (c *Columns) DecodeRange(row []byte, mint, maxt int64) error {
 	if err != nil {
 		return err
 	}
+	if body[0]&0xf == flagRegular && len(c.ST) == 0 {
+		if done, err := c.decodeRegular(body, mint, maxt); done {
+			return err
+		}
+	}
 	r := reader{b: body}
 	var h header
 	if err := r.floatHeader(&h); err != nil {
@@ -85,6 +91,49 @@ func (c *Columns) DecodeRange(row []byte, mint, maxt int64) error {
 		c.T, c.V, c.ST = c.T[:nt], c.V[:nt], c.ST[:nst]
 	}
 	return err
+}
+
+// decodeRegular is DecodeRange for what nearly all rows are and whose headers take as long as their samples:
+// a single block of regular timestamps, all of them wanted. It leaves others, and those that are not
+// sound, as they are.
+func (c *Columns) decodeRegular(body []byte, mint, maxt int64) (done bool, err error) {
+	count, at := uvarintAt(body, 1)
+	zz, at := uvarintAt(body, at)
+	step, at := uvarintAt(body, at)
+	first := unzigzag(zz)
+	high, span := bits.Mul64(step, count-1)
+	version := body[0] >> 4
+	switch {
+	case version < version1 || version > version3 || at+2 > len(body) || count < 2 || count > MaxSamples:
+		return false, nil
+	case step == 0 || high != 0 || span > uint64(math.MaxInt64)-uint64(first):
+		return false, nil
+	case first < mint || first+int64(span) > maxt:
+		return false, nil
+	}
+	n, nt := int(count), len(c.T)
+	c.T = slices.Grow(c.T, n)[:nt+n]
+	c.V = slices.Grow(c.V, n)[:nt+n]
+	ramp(c.T[nt:], first, int64(step))
+	v := c.V[nt:]
+	if head := body[at]; body[at+1] == 0 && head&7 == kindLevel && head < scaleBits<<headerScaleShift {
+		// A constant.
+		if base, end := uvarintAt(body, at+2); end == len(body) {
+			repeat(v, float64(unzigzag(base))/pow10[head>>headerScaleShift])
+			return true, nil
+		}
+	}
+	d := decoder{version: version}
+	r := reader{b: body[at:]}
+	err = d.decodeValues(&r, v)
+	d.close()
+	if err == nil && len(r.b) != 0 {
+		err = corrupt("%d bytes after the values of a block", len(r.b))
+	}
+	if err != nil {
+		c.T, c.V = c.T[:nt], c.V[:nt]
+	}
+	return true, err
 }
 
 func (c *Columns) decodeBlocks(d *decoder, r reader, h *header, mint, maxt int64) error {

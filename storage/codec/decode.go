@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"encoding/binary"
 	"math"
 )
 
@@ -24,12 +25,15 @@ func (r *reader) columnHeader(c *column, version byte, col columnType, n int) er
 	if len(r.b) < 2 {
 		return corrupt("column header is cut off")
 	}
-	head, width := r.b[0], r.b[1]
-	r.b = r.b[2:]
+	b, at := r.b, 2
+	head, width := b[0], b[1]
 	c.kind, c.zigzag, c.scale = int(head&7), head&headerZigzag != 0, int(head>>headerScaleShift)
 	c.width, c.ext, c.slope, c.unit = int(width&^headerExtended), 0, 0, 1
 	if width&headerExtended != 0 {
-		c.ext = r.byte()
+		if len(b) > at {
+			c.ext = b[at]
+		}
+		at++
 		if c.ext == 0 || c.ext&^extAll != 0 {
 			return corrupt("column extensions %#x", c.ext)
 		}
@@ -40,24 +44,31 @@ func (r *reader) columnHeader(c *column, version byte, col columnType, n int) er
 	if col != columnValue && (c.scale != 0 || c.ext&(extSpecials|extCorrected) != 0) {
 		return corrupt("column of integers with a scale, special values or corrections")
 	}
-	switch {
-	case c.scale == scaleBits:
-		c.base = int64(r.uint64())
-	default:
-		c.base = r.varint()
+	var u uint64
+	if c.scale == scaleBits {
+		if len(b)-at < 8 {
+			return corrupt("column header is cut off")
+		}
+		u = binary.BigEndian.Uint64(b[at:])
+		c.base, at = int64(u), at+8
+	} else {
+		u, at = uvarintAt(b, at)
+		c.base = unzigzag(u)
 	}
 	if hasSlope(c.kind) {
-		c.slope = r.varint()
+		u, at = uvarintAt(b, at)
+		c.slope = unzigzag(u)
 		if c.kind >= kindSliding { // what is left of it where it is kept with s more bits
 			c.slope = c.slope << sliding(c.kind) >> sliding(c.kind)
 		}
 	}
 	if c.ext&extUnit != 0 {
-		c.unit = r.uvarint()
+		c.unit, at = uvarintAt(b, at)
 	}
-	if r.bad {
+	if at > len(b) {
 		return corrupt("column header is cut off")
 	}
+	r.b = b[at:]
 	if n > maxBlock && !c.flat() {
 		return corrupt("block of %d samples with planes", n)
 	}
@@ -124,6 +135,24 @@ func decodeInts[T number](d *decoder, r *reader, c *column, k []T) error {
 			slope = 0
 		}
 		ramp(k, c.base, slope)
+		return nil
+	}
+	if d.version == version1 && n <= 64 && c.width >= 1 && c.width <= 8 && c.ext&(extSparse|extExceptions) == 0 {
+		// Most short columns: no scratch is needed.
+		b, at := r.b, (c.width+3)/4
+		if at > len(b) {
+			return corrupt("plane kinds are cut off")
+		}
+		how := uint(b[0])
+		if at > 1 {
+			how |= uint(b[1]) << 8
+		}
+		var lane [64]byte
+		if at = shortLane(b, at, how, c.width, (n+7)/8, &lane); at < 0 {
+			return corrupt("planes are cut off or malformed")
+		}
+		r.b = b[at:]
+		integrateBytes(c, k, lane[:n])
 		return nil
 	}
 	s := d.scratch()

@@ -204,15 +204,9 @@ func (r *reader) uvarint() uint64 {
 		return uint64(x)
 	}
 	if len(r.b) >= 8 {
-		// Branches on the length of a number are predicted badly.
-		x := binary.LittleEndian.Uint64(r.b)
-		if end := ^x & 0x8080808080808080; end != 0 {
-			n := uint64(bits.TrailingZeros64(end)) + 1 // 8 times its bytes
-			x &= 0x7f7f7f7f7f7f7f7f & (1<<(n&63) - 1 | -(n >> 6 & 1))
-			r.b = r.b[n/8:]
-			x = x&0x007f007f007f007f | x&0x7f007f007f007f00>>1
-			x = x&0x00003fff00003fff | x&0x3fff00003fff0000>>2
-			return x&0x000000000fffffff | x&0x0fffffff00000000>>4
+		if x, n := uvarintOf(binary.LittleEndian.Uint64(r.b)); n <= 8 {
+			r.b = r.b[n:]
+			return x
 		}
 	}
 	x, n := binary.Uvarint(r.b)
@@ -222,6 +216,38 @@ func (r *reader) uvarint() uint64 {
 	}
 	r.b = r.b[n:]
 	return x
+}
+
+// uvarintOf returns the uvarint that eight bytes begin with and its length, or a length above eight.
+// Branches on it are predicted badly.
+func uvarintOf(x uint64) (value uint64, length uint) {
+	n := uint(bits.TrailingZeros64(^x&0x8080808080808080)) + 1 // 8 times its bytes
+	x &= 0x7f7f7f7f7f7f7f7f & (1<<(n&63) - 1 | -(uint64(n) >> 6 & 1))
+	x = x&0x007f007f007f007f | x&0x7f007f007f007f00>>1
+	x = x&0x00003fff00003fff | x&0x3fff00003fff0000>>2
+	return x&0x000000000fffffff | x&0x0fffffff00000000>>4, (n + 7) / 8
+}
+
+// uvarintAt returns the uvarint at b[at:] and where it ends: far behind the end of b if there is
+// none, or none at that place.
+func uvarintAt(b []byte, at int) (x uint64, end int) {
+	if uint(at) < uint(len(b)) && b[at] < 0x80 {
+		return uint64(b[at]), at + 1
+	}
+	if at+8 <= len(b) {
+		if x, n := uvarintOf(binary.LittleEndian.Uint64(b[at:])); n <= 8 {
+			return x, at + int(n)
+		}
+	}
+	const nowhere = 1 << 30
+	if at >= len(b) {
+		return 0, nowhere
+	}
+	x, n := binary.Uvarint(b[at:])
+	if n <= 0 {
+		return 0, nowhere
+	}
+	return x, at + n
 }
 
 func (r *reader) varint() int64 { return unzigzag(r.uvarint()) }

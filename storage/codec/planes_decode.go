@@ -81,6 +81,9 @@ func word(b []byte) uint64 {
 // residual i.
 func (s *scratch) dense(r *reader, width, n int) error {
 	groups := (n + 7) / 8
+	if groups <= 8 && s.version == version1 {
+		return s.denseShort(r, width, groups)
+	}
 	if groups <= 8 {
 		return s.denseWords(r, width, groups)
 	}
@@ -133,34 +136,110 @@ func (s *scratch) dense(r *reader, width, n int) error {
 // zeroPlane is a plane without ones. Nothing writes to it.
 var zeroPlane [maxBlock / 8]byte
 
-// denseWords is dense for planes of up to eight bytes, which fit into a word:
-// rows fresh from a flush are many, and so are columns of few residuals.
-func (s *scratch) denseWords(r *reader, width, groups int) error {
-	// Planes whose kinds share a byte: 1 << share. Planes without a kind: raw.
-	share, raw := uint(2), 0
-	if s.version >= version2 && width > 0 {
-		share, raw = 1, int(r.byte())
+// denseShort is dense for planes of up to eight bytes, which fit into a word, in version 1: rows
+// fresh from a flush are many.
+func (s *scratch) denseShort(r *reader, width, groups int) error {
+	b, at := r.b, (width+3)/4
+	if at > len(b) {
+		return corrupt("plane kinds are cut off")
 	}
-	kinds := r.bytes((max(width-raw, 0) + 1<<share - 1) >> share)
+	kinds := b[:at]
+	for low := 0; low < width; low += 8 {
+		how := uint(kinds[low>>2])
+		if low>>2+1 < len(kinds) {
+			how |= uint(kinds[low>>2+1]) << 8
+		}
+		if at = shortLane(b, at, how, min(width-low, 8), groups, (*[64]byte)(s.lanes[low>>3&7][:])); at < 0 {
+			return corrupt("planes are cut off or malformed")
+		}
+	}
+	r.b = b[at:]
+	return nil
+}
+
+// shortLane reads up to eight planes of up to eight bytes at b[at:], of the kinds how, two bits
+// each. It returns where they end, or -1 where they are malformed.
+func shortLane(b []byte, at int, how uint, width, groups int, lane *[64]byte) int {
+	keep := ^uint64(0) >> ((64 - 8*groups) & 63)
+	var planes [8]uint64
+	for p := range width {
+		kind := how & 3
+		how >>= 2
+		switch {
+		case kind == planeRaw:
+			switch {
+			case at+8 <= len(b):
+				planes[p&7] = binary.LittleEndian.Uint64(b[at:at+8]) & keep
+			case at+groups <= len(b):
+				planes[p&7] = word(b[at:]) & keep
+			default:
+				return -1
+			}
+			at += groups
+			continue
+		case kind == planeZero:
+			continue
+		}
+		if at >= len(b) {
+			return -1
+		}
+		mask := b[at]
+		at++
+		if kind == planeMask2 { // nothing writes it where there is one mask
+			if mask == 0 {
+				continue
+			}
+			if mask != 1 || at >= len(b) {
+				return -1
+			}
+			mask = b[at]
+			at++
+		}
+		if mask>>groups != 0 || at+bits.OnesCount8(mask) > len(b) {
+			return -1
+		}
+		w := uint64(0)
+		for ; mask != 0; mask &= mask - 1 {
+			w |= uint64(b[at]) << (bits.TrailingZeros8(mask) * 8 & 63)
+			at++
+		}
+		planes[p&7] = w
+	}
+	untangleUpTo(&planes, lane, groups, width)
+	return at
+}
+
+// untangleUpTo is untangleWords for so many planes of so many bytes.
+func untangleUpTo(planes *[8]uint64, out *[64]byte, groups, width int) {
+	switch {
+	case groups <= 4: // short rows are what a flush writes
+		untangleShort(planes, out)
+	case width <= 4:
+		untangleNarrow(planes, out)
+	default:
+		untangleWords(planes, out)
+	}
+}
+
+// denseWords is dense for planes of up to eight bytes in version 2: columns of few residuals are
+// many.
+func (s *scratch) denseWords(r *reader, width, groups int) error {
+	if width == 0 {
+		return nil
+	}
+	raw := int(r.byte())
+	kinds := r.bytes((max(width-raw, 0) + 1) >> 1)
 	if r.bad || raw > width {
 		return corrupt("plane kinds are cut off")
 	}
-	kindBits := 8 >> share
-	known := byte(1)<<kindBits - 1
 	keep := ^uint64(0) >> ((64 - 8*groups) & 63)
 	b, at := r.b, 0 // what is at hand of the input, and how much of it is read
-	next, left := uint(0), 0
 	for low := 0; low < width; low += 8 {
 		var planes [8]uint64
 		for p := range min(width-low, 8) {
 			kind := byte(planeRaw)
-			if low+p >= raw {
-				if left == 0 {
-					next, left, kinds = uint(kinds[0]), 1<<share, kinds[1:]
-				}
-				kind = byte(next) & known
-				next >>= kindBits
-				left--
+			if q := low + p - raw; q >= 0 {
+				kind = kinds[q>>1] >> (q & 1 * 4) & 15
 			}
 			switch {
 			case kind == planeRaw && at+8 <= len(b):
@@ -180,15 +259,7 @@ func (s *scratch) denseWords(r *reader, width, groups int) error {
 				b, at = r.b, 0
 			}
 		}
-		out := (*[64]byte)(s.lanes[low/8][:])
-		switch {
-		case groups <= 4: // short rows are what a flush writes
-			untangleShort(&planes, out)
-		case width-low <= 4:
-			untangleNarrow(&planes, out)
-		default:
-			untangleWords(&planes, out)
-		}
+		untangleUpTo(&planes, (*[64]byte)(s.lanes[low/8][:]), groups, width-low)
 	}
 	r.b = b[at:]
 	return nil

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"encoding/binary"
 	"math"
 	"math/bits"
 	"math/rand/v2"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/promkeep/promkeep/storage/codec/codectest"
 )
 
 // TestShortPlanes: bit i of plane p is bit p of residual i, both where the planes are made of the lowest
@@ -221,5 +224,148 @@ func TestOnesOfBytes(t *testing.T) {
 		}
 		require.Equal(t, want, someBytes(w))
 		require.Equal(t, min(1+bits.OnesCount64(want), 5), planeBytes(w, 5))
+	}
+}
+
+// TestShortLane: each way to store a plane reads as the bits that it stands for, and what is cut off
+// or malformed is told from what is not.
+func TestShortLane(t *testing.T) {
+	r := rand.New(rand.NewPCG(35, 36))
+	for range 30000 {
+		width, groups := 1+r.IntN(8), 1+r.IntN(8)
+		var want [64]byte
+		var row []byte
+		how := uint(0)
+		for p := range width {
+			plane := make([]byte, groups)
+			mask := byte(0)
+			var some []byte
+			for g := range plane {
+				if r.IntN(3) > 0 {
+					plane[g] = byte(r.Uint32())
+				}
+				if plane[g] != 0 {
+					mask |= 1 << g
+					some = append(some, plane[g])
+				}
+				for i := range 8 {
+					want[8*g+i] |= plane[g] >> i & 1 << p
+				}
+			}
+			kind := 1 + r.IntN(3)
+			if mask == 0 && r.IntN(2) == 0 {
+				kind = planeZero
+			}
+			switch kind {
+			case planeRaw:
+				row = append(row, plane...)
+			case planeMask:
+				row = append(append(row, mask), some...)
+			case planeMask2:
+				if mask == 0 {
+					row = append(row, 0)
+				} else {
+					row = append(append(row, 1, mask), some...)
+				}
+			}
+			how |= uint(kind) << (2 * p)
+		}
+		before, after := r.IntN(4), r.IntN(12)
+		b := append(append(make([]byte, before), row...), make([]byte, after)...)
+		var got [64]byte
+		require.Equal(t, before+len(row), shortLane(b, before, how, width, groups, &got))
+		require.Equal(t, want[:8*groups], got[:8*groups])
+		if len(row) > 0 {
+			require.Equal(t, -1, shortLane(b[:before+r.IntN(len(row))], before, how, width, groups, &got))
+		}
+	}
+	var lane [64]byte
+	require.Equal(t, -1, shortLane([]byte{0x80, 1, 1}, 0, planeMask, 1, 3, &lane), "a mask of more bytes than there are")
+	require.Equal(t, -1, shortLane([]byte{2, 1, 1, 1}, 0, planeMask2, 1, 3, &lane), "more masks than there are")
+}
+
+// TestRegularRows: rows, sound or not, that are read by the short way are what the long way makes of them.
+func TestRegularRows(t *testing.T) {
+	r := rand.New(rand.NewPCG(37, 38))
+	corpus := codectest.Corpus(5, benchSeries/2, 240)
+	read, refused := 0, 0
+	for range 20000 {
+		s := corpus[r.IntN(len(corpus))]
+		lo := r.IntN(200)
+		n := 1 + r.IntN(40)
+		row := Append(nil, steps(r.Int64N(1<<41), n, func(int) int64 { return 15000 }), s.V[lo:lo+n], nil)
+		body := row[:len(row)-checksumLen]
+		for range r.IntN(3) {
+			body[r.IntN(len(body))] = byte(r.Uint32() >> r.IntN(32))
+		}
+		if r.IntN(4) == 0 {
+			body = body[:2+r.IntN(len(body)-1)]
+		}
+		mint, maxt := int64(math.MinInt64), int64(math.MaxInt64)
+		if r.IntN(4) == 0 {
+			mint, maxt = r.Int64N(1<<41), r.Int64N(1<<41)
+		}
+		var got, want Columns
+		done := false
+		var err error
+		if body[0]&0xf == flagRegular {
+			done, err = got.decodeRegular(body, mint, maxt)
+		}
+		if !done {
+			require.Empty(t, got.T)
+			require.Empty(t, got.V)
+			continue
+		}
+		rd := reader{b: body}
+		var h header
+		require.NoError(t, rd.floatHeader(&h))
+		d := decoder{version: h.version}
+		wantErr := want.decodeBlocks(&d, rd, &h, mint, maxt)
+		d.close()
+		require.Equal(t, wantErr == nil, err == nil, "%v, %v: %x", wantErr, err, body)
+		if err != nil {
+			require.ErrorIs(t, err, ErrCorrupt)
+			require.Empty(t, got.T)
+			require.Empty(t, got.V)
+			refused++
+			continue
+		}
+		requireSame(t, want.T, want.V, nil, &got)
+		read++
+	}
+	require.Greater(t, read, 1000)
+	require.Greater(t, refused, 1000)
+}
+
+// TestUvarints: both readers take what encoding/binary takes.
+func TestUvarints(t *testing.T) {
+	r := rand.New(rand.NewPCG(39, 40))
+	for range 100000 {
+		b := make([]byte, r.IntN(4), 24)
+		at := len(b)
+		b = binary.AppendUvarint(b, r.Uint64()>>r.IntN(64))
+		for range r.IntN(10) {
+			b = append(b, byte(r.Uint32()))
+		}
+		if r.IntN(3) == 0 {
+			for i := at; i < len(b); i++ {
+				b[i] |= 0x80 & byte(r.Uint32())
+			}
+		}
+		b = b[:at+r.IntN(len(b)-at+1)]
+		want, n := binary.Uvarint(b[at:])
+		rd := reader{b: b[at:]}
+		got := rd.uvarint()
+		x, end := uvarintAt(b, at)
+		if n <= 0 {
+			require.True(t, rd.bad)
+			require.Greater(t, end, len(b))
+			_, end = uvarintAt(b, end)
+			require.Greater(t, end, len(b))
+			continue
+		}
+		require.False(t, rd.bad)
+		require.Equal(t, []uint64{want, want}, []uint64{got, x})
+		require.Equal(t, []int{len(b) - at - n, at + n}, []int{len(rd.b), end})
 	}
 }
