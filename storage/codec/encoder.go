@@ -38,7 +38,11 @@ type Encoder struct {
 	special     []special
 	ulps        []int64 // corrections of the decimals in k, if any; in corrections
 	corrections [maxBlock]int64
+	row         []byte // of [Append]
 }
+
+// keptRow bounds the memory for rows that an encoder of the pool keeps, bytes.
+const keptRow = 64 << 10
 
 type special struct {
 	pos  int
@@ -50,7 +54,15 @@ var encoders = sync.Pool{New: func() any { return new(Encoder) }}
 // Append is [Encoder.Append] with an encoder from a pool.
 func Append(dst []byte, t []int64, v []float64, st []int64) []byte {
 	e := encoders.Get().(*Encoder)
-	dst = e.Append(dst, t, v, st)
+	if dst == nil { // grows once, to what is needed
+		e.row = e.Append(e.row[:0], t, v, st)
+		dst = append(dst, e.row...)
+		if cap(e.row) > keptRow {
+			e.row = nil
+		}
+	} else {
+		dst = e.Append(dst, t, v, st)
+	}
 	encoders.Put(e)
 	return dst
 }
