@@ -46,7 +46,8 @@ type unknown struct {
 	at   int // in series
 	key  Key
 	lset labels.Labels
-	mint int64 // ms, its oldest sample
+	hash uint64 // of lset, see head.Hash
+	mint int64  // ms, its oldest sample
 }
 
 type float struct {
@@ -129,7 +130,7 @@ func (b *Batch) Guessed(t int64, v float64) (key *Key, extent uint32) {
 // New positions the batch on a series that is looked up, or created, at Commit. lset must be valid and sorted, with values
 // of at most catalogue.MaxLabelValue bytes, and belongs to the batch from now on.
 func (b *Batch) New(key Key, lset labels.Labels) {
-	b.unknown = append(b.unknown, unknown{at: len(b.series), key: key, lset: lset, mint: 1<<63 - 1})
+	b.unknown = append(b.unknown, unknown{at: len(b.series), key: key, lset: lset, hash: head.Hash(lset), mint: 1<<63 - 1})
 	b.series = append(b.series, nil)
 	b.ids = append(b.ids, 0)
 	b.last, b.guess = nil, nil

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ type resolving struct {
 	tenant  *head.Tenant
 	limit   int // of active series of the tenant; 0 is none
 	unknown []unknown
-	series  []*head.Series // resolved, one for each of unknown; nil beyond the limit
+	entries []head.Entry // one for each of unknown; the series is nil beyond the limit
 	done    chan error
 }
 
@@ -43,7 +44,12 @@ func newResolver(db *DB) *resolver { return &resolver{db: db} }
 
 // resolve fills in the series of a batch that it did not know. When ctx ends first the round goes on without the batch.
 func (r *resolver) resolve(ctx context.Context, b *Batch) error {
-	req := &resolving{tenant: b.tenant, limit: b.maxSeries, unknown: append([]unknown(nil), b.unknown...), done: make(chan error, 1)}
+	// The batch may be released, and its memory used again, while the round goes on.
+	req := &resolving{tenant: b.tenant, limit: b.maxSeries, unknown: slices.Clone(b.unknown), done: make(chan error, 1)}
+	req.entries = make([]head.Entry, len(req.unknown))
+	for i, u := range req.unknown {
+		req.entries[i] = head.Entry{Key: u.key, Labels: u.lset, Hash: u.hash}
+	}
 	r.mu.Lock()
 	switch {
 	case r.closed:
@@ -70,7 +76,7 @@ func (r *resolver) resolve(ctx context.Context, b *Batch) error {
 		return unavailable(ctx.Err())
 	}
 	for i, u := range req.unknown {
-		if s := req.series[i]; s != nil {
+		if s := req.entries[i].Series; s != nil {
 			b.series[u.at], b.ids[u.at] = s, s.ID
 		}
 	}
@@ -108,31 +114,34 @@ func (r *resolver) round(ctx context.Context, round []*resolving) error {
 	r.lifecycle.Lock()
 	defer r.lifecycle.Unlock()
 	began := time.Now()
-	var missing []*catalogue.Series
-	type place struct {
-		req *resolving
-		i   int
-		to  *catalogue.Series
+	queued := 0
+	for _, req := range round {
+		queued += len(req.unknown)
+		req.tenant.FindAll(req.entries)
 	}
-	var places []place
+	created := make([]catalogue.Series, 0, queued) // missing points into it
+	missing := make([]*catalogue.Series, 0, queued)
+	places := make([][]*catalogue.Series, len(round)) // of the requests: what their entries will be, nil for what is known or beyond the limit
 	type identity struct {
 		tenant int32
 		hash   uint64
 	}
-	seen := map[identity][]*catalogue.Series{}
-	active := map[int32]int{} // by tenant with a limit, with those of this round; only rounds add series
-	for _, req := range round {
-		req.series = make([]*head.Series, len(req.unknown))
-		for i, u := range req.unknown {
-			if s := req.tenant.Find(u.key, u.lset); s != nil {
-				req.series[i] = s
+	first := make(map[identity]int32, queued) // the first of missing that is so, from 1
+	next := make([]int32, 0, queued)          // for each of missing, another one that has the same hash
+	active := map[int32]int{}                 // by tenant with a limit, with those of this round; only rounds add series
+	for k, req := range round {
+		places[k] = make([]*catalogue.Series, len(req.entries))
+		for i := range req.entries {
+			e, mint := &req.entries[i], req.unknown[i].mint
+			if e.Series != nil {
 				continue
 			}
-			id := identity{req.tenant.ID, head.Hash(u.lset)}
+			id := identity{req.tenant.ID, e.Hash}
+			same := first[id]
 			var c *catalogue.Series
-			for _, other := range seen[id] {
-				if labels.Equal(other.Labels, u.lset) {
-					c = other
+			for n := same; n > 0 && c == nil; n = next[n-1] {
+				if labels.Equal(missing[n-1].Labels, e.Labels) {
+					c = missing[n-1]
 				}
 			}
 			if c == nil {
@@ -145,12 +154,14 @@ func (r *resolver) round(ctx context.Context, round []*resolving) error {
 					}
 					active[req.tenant.ID]++
 				}
-				c = &catalogue.Series{Tenant: req.tenant.ID, Labels: u.lset, Started: catalogue.Hour(u.mint)}
-				seen[id] = append(seen[id], c)
+				created = append(created, catalogue.Series{Tenant: req.tenant.ID, Labels: e.Labels, Started: catalogue.Hour(mint)})
+				c = &created[len(created)-1]
 				missing = append(missing, c)
+				next = append(next, same)
+				first[id] = int32(len(missing))
 			}
-			c.Started = min(c.Started, catalogue.Hour(u.mint))
-			places = append(places, place{req, i, c})
+			c.Started = min(c.Started, catalogue.Hour(mint))
+			places[k][i] = c
 		}
 	}
 	if len(missing) > 0 {
@@ -163,12 +174,29 @@ func (r *resolver) round(ctx context.Context, round []*resolving) error {
 		r.db.metrics.seriesCreated.Add(float64(len(missing)))
 		r.db.metrics.createSeconds.Observe(time.Since(began).Seconds())
 	}
-	for _, p := range places {
-		s := p.req.tenant.Add(p.req.unknown[p.i].key, p.to.ID, p.to.Labels, p.to.Started)
-		if p.to.Ended != catalogue.Unknown {
-			s.Lived(catalogue.HourEnd(p.to.Ended))
+	for k, req := range round {
+		add := req.entries
+		for i, c := range places[k] {
+			if c != nil {
+				add[i].ID, add[i].Labels, add[i].Started = c.ID, c.Labels, c.Started
+			}
 		}
-		p.req.series[p.i] = s
+		// What is known, or beyond the limit, is not added: runs of what is lie between.
+		for i := 0; i < len(add); {
+			n := i
+			for n < len(add) && places[k][n] != nil {
+				n++
+			}
+			req.tenant.AddAll(add[i:n])
+			for ; i < n; i++ {
+				if ended := places[k][i].Ended; ended != catalogue.Unknown {
+					add[i].Series.Lived(catalogue.HourEnd(ended))
+				}
+			}
+			for i < len(add) && places[k][i] == nil {
+				i++
+			}
+		}
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package head
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"sync"
@@ -24,14 +23,15 @@ type Head struct {
 
 	mu      sync.Mutex // guards what follows
 	tenants map[int32]*Tenant
-	byID    map[uint64]*Series
-	sorted  []*Series // by ID; may lack the newest
-	fresh   []*Series // not in sorted yet
+	list    []*Tenant // in order of creation
+	byID    byID
+	sorted  []place // by ID; may lack the newest
+	fresh   []place // not in sorted yet
 }
 
 // New returns an empty head, which covers nothing.
 func New() *Head {
-	h := &Head{tenants: map[int32]*Tenant{}, byID: map[uint64]*Series{}}
+	h := &Head{tenants: map[int32]*Tenant{}}
 	h.coverFrom.Store(math.MaxInt64)
 	return h
 }
@@ -43,7 +43,9 @@ func (h *Head) Tenant(id int32) *Tenant {
 	t := h.tenants[id]
 	if t == nil {
 		t = newTenant(id, h)
+		t.number = uint32(len(h.list))
 		h.tenants[id] = t
+		h.list = append(h.list, t)
 	}
 	return t
 }
@@ -52,32 +54,7 @@ func (h *Head) Tenant(id int32) *Tenant {
 func (h *Head) Tenants() []*Tenant {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := make([]*Tenant, 0, len(h.tenants))
-	for _, t := range h.tenants {
-		out = append(out, t)
-	}
-	return out
-}
-
-func (h *Head) register(s *Series) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.byID[s.ID] = s
-	h.fresh = append(h.fresh, s)
-}
-
-// ByID returns the series with the ID if it is in memory, or nil.
-func (h *Head) ByID(id uint64) *Series {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.byID[id]
-}
-
-// Len is the number of series in memory.
-func (h *Head) Len() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.byID)
+	return slices.Clone(h.list)
 }
 
 // UnflushedBytes is about the memory that samples take which are not flushed yet.
@@ -157,26 +134,13 @@ func (h *Head) AddRow(s *Series, r Row) {
 // Advance ends the flush epoch: what was appended so far belongs to the next flush, what comes does not.
 func (h *Head) Advance() { h.epoch.Add(1) }
 
-// order returns all series by ID. The slice is not changed afterwards.
-func (h *Head) order() []*Series {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.fresh) > 0 {
-		all := make([]*Series, 0, len(h.sorted)+len(h.fresh))
-		all = append(append(all, h.sorted...), h.fresh...)
-		slices.SortFunc(all, func(a, b *Series) int { return cmp.Compare(a.ID, b.ID) })
-		h.sorted, h.fresh = all, nil
-	}
-	return h.sorted
-}
-
 // Flushing calls fn in the order of series IDs for each series that has samples from before the last Advance. fn returns
 // the packed rows of these samples, which are copied and stay its own; they join the cache at once, beside the samples. The samples are
 // its own only until it returns.
 func (h *Head) Flushing(fn func(s *Series, samples []Sample, st map[int64]int64, hs []series.Histogram) ([]Row, error)) error {
 	epoch := h.epoch.Load()
 	var samples []Sample
-	for _, s := range h.order() {
+	return h.each(func(s *Series) error {
 		s.mu.Lock()
 		if replaced := s.seal(epoch); replaced != 0 {
 			h.unflushed.Add(-replaced)
@@ -195,7 +159,7 @@ func (h *Head) Flushing(fn func(s *Series, samples []Sample, st map[int64]int64,
 		}
 		s.mu.Unlock()
 		if len(samples) == 0 && len(hs) == 0 {
-			continue
+			return nil
 		}
 		rows, err := fn(s, samples, st, hs)
 		if err != nil {
@@ -207,21 +171,21 @@ func (h *Head) Flushing(fn func(s *Series, samples []Sample, st map[int64]int64,
 		for _, r := range rows {
 			h.cached.Add(r.bytes())
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // Flushed ends a flush. If it was committed its samples live on as rows only; if not, the rows of that version go, and the
 // samples wait for the next flush.
 func (h *Head) Flushed(version int32, committed bool) {
-	for _, s := range h.order() {
+	h.all(func(s *Series) {
 		s.mu.Lock()
 		if !committed {
 			var freed int64
 			s.rows, freed = s.rows.without(func(r Row) bool { return r.Version == version })
 			s.mu.Unlock()
 			h.cached.Add(-freed)
-			continue
+			return
 		}
 		if x := s.extra; x != nil {
 			h.unflushed.Add(-bytesOf(x.sealed))
@@ -238,7 +202,7 @@ func (h *Head) Flushed(version int32, committed bool) {
 		h.blocks.give(s.sealed)
 		s.sealed = 0
 		s.mu.Unlock()
-	}
+	})
 }
 
 func containsTime(open []Sample, t int64) bool {
@@ -262,7 +226,7 @@ func (h *Head) Evict(t int64) {
 		return
 	}
 	h.coverFrom.Store(t)
-	for _, s := range h.order() {
+	h.all(func(s *Series) {
 		s.mu.Lock()
 		var freed int64
 		s.rows, freed = s.rows.without(func(r Row) bool { return r.End < t })
@@ -270,7 +234,7 @@ func (h *Head) Evict(t int64) {
 		if freed > 0 {
 			h.cached.Add(-freed)
 		}
-	}
+	})
 }
 
 // Ended is a series that Collect took out of memory.
@@ -292,9 +256,7 @@ func (s *Series) Last() int64 {
 
 // Lived says that all series may have had samples up to t, in ms, that are not in memory.
 func (h *Head) Lived(t int64) {
-	for _, s := range h.order() {
-		s.Lived(t)
-	}
+	h.all(func(s *Series) { s.Lived(t) })
 }
 
 // Collect removes series that have no sample in memory and that no writer asked for during the last two flushes. leaving is
@@ -308,34 +270,20 @@ func (h *Head) Collect(leaving func(*Series)) []Ended {
 			(s.extra == nil || len(s.extra.open) == 0 && len(s.extra.sealed) == 0)
 	}
 	dead := map[int32][]*Series{}
-	for _, s := range h.order() {
+	h.all(func(s *Series) {
 		if idle(s) {
 			leaving(s)
 			dead[s.Tenant()] = append(dead[s.Tenant()], s)
 		}
-	}
+	})
 	var ended []Ended
 	for id, list := range dead {
 		for _, s := range h.Tenant(id).remove(list, idle) {
 			ended = append(ended, Ended{ID: s.ID, Last: s.last})
 		}
 	}
-	if len(ended) == 0 {
-		return nil
+	if len(ended) > 0 {
+		h.forget(ended)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	gone := make(map[*Series]bool, len(ended))
-	for _, e := range ended {
-		gone[h.byID[e.ID]] = true
-		delete(h.byID, e.ID)
-	}
-	kept := make([]*Series, 0, len(h.sorted))
-	for _, s := range h.sorted {
-		if !gone[s] {
-			kept = append(kept, s)
-		}
-	}
-	h.sorted = kept
 	return ended
 }

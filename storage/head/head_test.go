@@ -200,26 +200,91 @@ func TestGuesses(t *testing.T) {
 // TestSeriesWithOneHash: labels of which the hashes are the same are told apart, in any order of coming and going.
 func TestSeriesWithOneHash(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 9))
-	table := byLabels{first: map[uint64]*Series{}}
-	model := map[uint64]*Series{}
-	for range 5000 {
-		id := uint64(r.IntN(12))
-		is := func(s *Series) bool { return s.ID == id }
-		hash := id % 3
-		require.True(t, model[id] == table.find(hash, is))
-		if s := model[id]; s != nil {
-			table.remove(hash, s)
+	for _, series := range []uint32{12, 3000} {
+		var table byLabels
+		model := map[uint32]bool{}
+		for range 50_000 {
+			ref := 1 + uint32(r.IntN(int(series)))
+			hash := uint64(ref % (series / 4)) // neighbours run into each other
+			found := false
+			table.find(hash, func(other uint32) bool {
+				require.True(t, model[other])
+				require.Equal(t, ref%(series/4), other%(series/4))
+				found = other == ref
+				return found
+			})
+			require.Equal(t, model[ref], found)
+			if found {
+				table.remove(hash, ref)
+				delete(model, ref)
+			} else {
+				model[ref] = true
+				table.add(hash, ref)
+			}
+			require.Equal(t, len(model), table.used)
+		}
+		for ref := range model {
+			table.remove(uint64(ref%(series/4)), ref)
+		}
+		require.Zero(t, table.used)
+		require.LessOrEqual(t, len(table.slots), 1024, "what is gone takes no memory")
+	}
+}
+
+// TestSeriesByID: the table of IDs finds what was put and not removed, and series are passed through in order of their IDs as they come and go.
+func TestSeriesByID(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 9))
+	var table byID
+	model := map[uint64]place{}
+	for i := range uint32(100_000) {
+		id := uint64(r.IntN(40))<<37 | uint64(r.IntN(100))
+		require.Equal(t, model[id], table.find(id))
+		switch r.IntN(3) {
+		case 0:
+			table.remove(id)
 			delete(model, id)
-		} else {
-			model[id] = &Series{ID: id}
-			table.add(hash, model[id])
+		default:
+			model[id] = place{id, 0, i + 1}
+			table.put(model[id])
+		}
+		require.Equal(t, len(model), table.used)
+	}
+	for id := range model {
+		table.remove(id)
+	}
+	require.LessOrEqual(t, len(table.slots), 1024, "what is gone takes no memory")
+
+	h := New()
+	there := map[uint64]*Series{}
+	for range 30 {
+		for range 50 {
+			id := uint64(r.IntN(1000))
+			tenant := h.Tenant(int32(id % 3))
+			there[id] = tenant.Add(Key{}, id, lset(int(id)), 0)
+			require.Same(t, there[id], h.ByID(id))
+		}
+		var got []uint64
+		h.all(func(s *Series) {
+			require.Same(t, there[s.ID], s)
+			got = append(got, s.ID)
+		})
+		require.Len(t, got, len(there))
+		require.IsIncreasing(t, got)
+		h.Advance()
+		if r.IntN(3) == 0 {
+			h.Advance()
+			for id := range there {
+				if r.IntN(2) == 0 { // a writer asks for it
+					h.Tenant(int32(id%3)).Find(Key{}, lset(int(id)))
+				}
+			}
+			for _, e := range h.Collect(func(*Series) {}) {
+				require.Nil(t, h.ByID(e.ID))
+				delete(there, e.ID)
+			}
+			require.Equal(t, len(there), h.Len())
 		}
 	}
-	for id, s := range model {
-		table.remove(id%3, s)
-	}
-	require.Empty(t, table.first)
-	require.Empty(t, table.more)
 }
 
 func TestRefs(t *testing.T) {

@@ -16,8 +16,9 @@ import (
 
 // Tenant is the index over one tenant's series in memory. Safe for concurrent use.
 type Tenant struct {
-	ID   int32
-	head *Head
+	ID     int32
+	head   *Head
+	number uint32 // in Head.list
 
 	Appended atomic.Int64 // samples that were committed since this process began
 
@@ -46,7 +47,6 @@ func newTenant(id int32, h *Head) *Tenant {
 	return &Tenant{
 		ID: id, head: h,
 		aliases:  map[*Series][]*Spelling{},
-		byLabels: byLabels{first: map[uint64]*Series{}},
 		postings: index.NewMemPostings(),
 	}
 }
@@ -91,7 +91,7 @@ func (t *Tenant) Touch(s *Spelling) {
 func (t *Tenant) idle(s *Series) bool {
 	epoch := t.head.epoch.Load()
 	idle := func(sp *Spelling) bool { return epoch-sp.touched.Load() >= 2 }
-	if s.spelling != nil && !idle(s.spelling) {
+	if s.spelling != 0 && !idle(t.keys.at(s.spelling-1)) {
 		return false
 	}
 	for _, sp := range t.aliases[s] {
@@ -102,20 +102,67 @@ func (t *Tenant) idle(s *Series) bool {
 	return epoch-s.touched.Load() >= 2
 }
 
-// Find returns the series with the labels and remembers the key for it, or nil.
-func (t *Tenant) Find(key Key, lset labels.Labels) *Series {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.find(lset)
-	if s != nil {
-		s.touched.Store(t.head.epoch.Load())
-		t.alias(key, s)
-	}
-	return s
+// Entry is a series that a writer asks for.
+type Entry struct {
+	Key     Key // of the spelling, zero when none is known yet
+	Labels  labels.Labels
+	Hash    uint64 // of Labels, see Hash
+	ID      uint64 // for AddAll
+	Started int32  // for AddAll: the hour since 1970 before which the series has no sample
+	Series  *Series
 }
 
-func (t *Tenant) find(lset labels.Labels) *Series {
-	return t.byLabels.find(Hash(lset), func(s *Series) bool { return labels.Equal(s.Labels, lset) })
+// atOnce is how many entries are looked at under one lock, which holds off writers.
+const atOnce = 512
+
+// locked calls fn for each entry, some under one lock. The tables are large and entries lie anywhere in them: places are asked for ahead.
+func (t *Tenant) locked(all []Entry, fn func(*Entry)) {
+	const ahead = 32
+	for len(all) > 0 {
+		n := min(atOnce, len(all))
+		t.mu.Lock()
+		for i := range all[:n] {
+			if i%ahead == 0 {
+				for _, e := range all[i:min(i+ahead, n)] {
+					t.keys.prefetch(e.Key)
+					t.byLabels.prefetch(e.Hash)
+				}
+			}
+			fn(&all[i])
+		}
+		t.mu.Unlock()
+		all = all[n:]
+	}
+}
+
+// FindAll fills in the series that are in the head, and remembers the keys for them.
+func (t *Tenant) FindAll(all []Entry) {
+	t.locked(all, func(e *Entry) {
+		if e.Series = t.find(e.Hash, e.Labels); e.Series != nil {
+			e.Series.touched.Store(t.head.epoch.Load())
+			t.alias(e.Key, e.Series)
+		}
+	})
+}
+
+// Find returns the series with the labels and remembers the key for it, or nil.
+func (t *Tenant) Find(key Key, lset labels.Labels) *Series {
+	e := [1]Entry{{Key: key, Labels: lset, Hash: Hash(lset)}}
+	t.FindAll(e[:])
+	return e[0].Series
+}
+
+func (t *Tenant) find(hash uint64, lset labels.Labels) *Series {
+	var found *Series
+	t.byLabels.find(hash, func(ref uint32) bool {
+		s := t.byRef.get(ref)
+		if !labels.Equal(s.Labels, lset) {
+			return false
+		}
+		found = s
+		return true
+	})
+	return found
 }
 
 func (t *Tenant) alias(key Key, s *Series) {
@@ -128,13 +175,13 @@ func (t *Tenant) alias(key Key, s *Series) {
 		}
 		t.forget(known)
 	}
-	if s.spelling != nil && len(t.aliases[s]) == maxAliases {
+	if s.spelling != 0 && len(t.aliases[s]) == maxAliases {
 		t.forget(t.aliases[s][0])
 	}
 	sp := t.keys.add(key, s)
 	sp.touched.Store(t.head.epoch.Load())
-	if s.spelling == nil {
-		s.spelling = sp
+	if s.spelling == 0 {
+		s.spelling = sp.number + 1
 	} else {
 		t.aliases[s] = append(t.aliases[s], sp)
 	}
@@ -143,8 +190,8 @@ func (t *Tenant) alias(key Key, s *Series) {
 // forget removes a spelling, not its series.
 func (t *Tenant) forget(sp *Spelling) {
 	s := sp.series
-	if s.spelling == sp {
-		s.spelling = nil
+	if s.spelling == sp.number+1 {
+		s.spelling = 0
 	} else if more := slices.DeleteFunc(t.aliases[s], func(o *Spelling) bool { return o == sp }); len(more) > 0 {
 		t.aliases[s] = more
 	} else {
@@ -156,26 +203,31 @@ func (t *Tenant) forget(sp *Spelling) {
 // Add puts a series into the head, or returns the one with the same labels that is there already. key may be zero when
 // no sender's spelling is known yet. started is the hour since 1970 before which it has no sample.
 func (t *Tenant) Add(key Key, id uint64, lset labels.Labels, started int32) *Series {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s := t.find(lset); s != nil {
-		s.touched.Store(t.head.epoch.Load())
-		t.alias(key, s)
-		return s
-	}
-	s := &Series{ID: id, tenant: t, Labels: lset, last: minTime}
+	e := [1]Entry{{Key: key, Labels: lset, Hash: Hash(lset), ID: id, Started: started}}
+	t.AddAll(e[:])
+	return e[0].Series
+}
+
+// AddAll is Add for many series, which it fills in.
+func (t *Tenant) AddAll(all []Entry) { t.locked(all, t.add) }
+
+func (t *Tenant) add(e *Entry) {
 	epoch := t.head.epoch.Load()
+	s := t.find(e.Hash, e.Labels)
+	if s == nil {
+		s = &Series{ID: e.ID, tenant: t, Labels: e.Labels, last: minTime}
+		s.epoch = uint16(epoch)
+		s.started.Store(e.Started)
+		t.lastRef++
+		s.ref = t.lastRef
+		t.byRef.add(s.ref, s)
+		t.byLabels.add(e.Hash, s.ref)
+		t.head.register(s)
+		t.postings.Add(promstorage.SeriesRef(s.ref), e.Labels)
+	}
 	s.touched.Store(epoch)
-	s.epoch = uint16(epoch)
-	s.started.Store(started)
-	t.head.register(s)
-	t.lastRef++
-	s.ref = t.lastRef
-	t.byRef.add(s.ref, s)
-	t.byLabels.add(Hash(lset), s)
-	t.alias(key, s)
-	t.postings.Add(promstorage.SeriesRef(s.ref), lset)
-	return s
+	t.alias(e.Key, s)
+	e.Series = s
 }
 
 // remove takes out those of dead that still are, and returns them. A writer marks a series under the same lock for reading,
@@ -197,11 +249,11 @@ func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
 			t.keys.remove(sp)
 		}
 		delete(t.aliases, s)
-		if s.spelling != nil {
-			t.keys.remove(s.spelling)
-			s.spelling = nil
+		if s.spelling != 0 {
+			t.keys.remove(t.keys.at(s.spelling - 1))
+			s.spelling = 0
 		}
-		t.byLabels.remove(Hash(s.Labels), s)
+		t.byLabels.remove(Hash(s.Labels), s.ref)
 	}
 	t.postings.Delete(refs, affected)
 	return dead

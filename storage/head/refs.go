@@ -1,6 +1,6 @@
 package head
 
-import "slices"
+import "unsafe"
 
 const refBits = 8
 
@@ -58,51 +58,87 @@ func (r *refs) all(fn func(*Series) bool) {
 	}
 }
 
-// byLabels finds series by the hashes of their labels (Hash).
+// byLabels finds series by the hashes of their labels (Hash): their places in the index, by open addressing with linear probing. There is no
+// pointer in it, so it costs the garbage collector nothing.
 type byLabels struct {
-	first map[uint64]*Series
-	more  map[uint64][]*Series // of those that have a hash in common, which is next to never
+	slots []labelSlot // a power of two of them
+	used  int
 }
 
-func (t *byLabels) find(hash uint64, is func(*Series) bool) *Series {
-	s := t.first[hash]
-	if s == nil || is(s) {
-		return s
+// labelSlot is free if ref is 0.
+type labelSlot struct {
+	hash uint32 // a part of it
+	ref  uint32
+}
+
+// find calls is with each series that may have the hash, until it returns true.
+func (t *byLabels) find(hash uint64, is func(ref uint32) bool) {
+	if len(t.slots) == 0 {
+		return
 	}
-	for _, s := range t.more[hash] {
-		if is(s) {
-			return s
+	mask := uint32(len(t.slots) - 1)
+	for i := uint32(hash) & mask; ; i = (i + 1) & mask {
+		switch sl := t.slots[i]; {
+		case sl.ref == 0:
+			return
+		case sl.hash == uint32(hash) && is(sl.ref):
+			return
 		}
 	}
-	return nil
 }
 
-func (t *byLabels) add(hash uint64, s *Series) {
-	if t.first[hash] == nil {
-		t.first[hash] = s
-		return
+// prefetch asks for the memory where a hash is looked for.
+func (t *byLabels) prefetch(hash uint64) {
+	if len(t.slots) > 0 {
+		prefetch(unsafe.Pointer(&t.slots[uint32(hash)&uint32(len(t.slots)-1)]))
 	}
-	if t.more == nil {
-		t.more = map[uint64][]*Series{}
-	}
-	t.more[hash] = append(t.more[hash], s)
 }
 
-func (t *byLabels) remove(hash uint64, s *Series) {
-	more := t.more[hash]
-	switch i := slices.Index(more, s); {
-	case i >= 0:
-		more = slices.Delete(more, i, i+1)
-	case len(more) > 0:
-		t.first[hash] = more[0]
-		more = slices.Delete(more, 0, 1)
-	default:
-		delete(t.first, hash)
-		return
+// add takes a series that is not there.
+func (t *byLabels) add(hash uint64, ref uint32) {
+	if 4*(t.used+1) > 3*len(t.slots) {
+		t.resize(max(16, 2*len(t.slots)))
 	}
-	if len(more) > 0 {
-		t.more[hash] = more
-	} else {
-		delete(t.more, hash)
+	t.put(labelSlot{uint32(hash), ref})
+	t.used++
+}
+
+func (t *byLabels) put(sl labelSlot) {
+	mask := uint32(len(t.slots) - 1)
+	i := sl.hash & mask
+	for t.slots[i].ref != 0 {
+		i = (i + 1) & mask
+	}
+	t.slots[i] = sl
+}
+
+func (t *byLabels) resize(n int) {
+	old := t.slots
+	t.slots = make([]labelSlot, n)
+	for _, sl := range old {
+		if sl.ref != 0 {
+			t.put(sl)
+		}
+	}
+}
+
+// remove takes out a series that is there.
+func (t *byLabels) remove(hash uint64, ref uint32) {
+	mask := uint32(len(t.slots) - 1)
+	i := uint32(hash) & mask
+	for t.slots[i].ref != ref {
+		i = (i + 1) & mask
+	}
+	// What follows moves up, so that probing meets no hole.
+	for j := (i + 1) & mask; t.slots[j].ref != 0; j = (j + 1) & mask {
+		if home := t.slots[j].hash & mask; (j-home)&mask >= (j-i)&mask {
+			t.slots[i] = t.slots[j]
+			i = j
+		}
+	}
+	t.slots[i] = labelSlot{}
+	t.used--
+	if len(t.slots) > 1024 && 8*t.used < len(t.slots) {
+		t.resize(len(t.slots) / 4)
 	}
 }

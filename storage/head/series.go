@@ -27,8 +27,9 @@ type Series struct {
 	Labels labels.Labels
 	tenant *Tenant
 
-	spelling *Spelling     // the first, nil if no writer has asked for it; guarded by the tenant's lock
 	last     int64         // ms, the youngest sample ever taken, those in open left out; guarded by mu
+	spelling uint32        // the number of the first, from 1; 0 if no writer has asked for it; guarded by the tenant's lock
+	_        uint32        // so that mu begins the second cache line
 	ref      uint32        // place in the tenant's index
 	hint     uint32        // where the next sample will be put, see blocks.hint; of whoever appends
 	touched  atomic.Uint32 // epoch in which the series was last added or found: keeps it from being collected under a writer

@@ -1,6 +1,9 @@
 package head
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // Spelling is how a sender writes a series' labels, and what a writer needs of the series: to append a sample of a known one, the
 // series itself is not looked at before the sample is durable. Spellings lie in the order of their creation, which is nearly
@@ -83,6 +86,13 @@ func (t *spellings) find(key Key) *Spelling {
 				return s
 			}
 		}
+	}
+}
+
+// prefetch asks for the memory where a key is looked for.
+func (t *spellings) prefetch(key Key) {
+	if len(t.slots) > 0 {
+		prefetch(unsafe.Pointer(&t.slots[int(key[0])&(len(t.slots)-1)]))
 	}
 }
 
