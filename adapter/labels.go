@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,10 +38,43 @@ func (l *Limits) normalise(b *labels.ScratchBuilder, ls []wire.Label) (labels.La
 	}
 	b.Reset()
 	for _, p := range ls {
-		// The strings are new: with some builds of package labels the result refers to them.
-		b.Add(string(p.Name), string(p.Value))
+		if labelsAreCopied {
+			b.Add(view(p.Name), view(p.Value))
+		} else {
+			b.Add(string(p.Name), string(p.Value))
+		}
 	}
 	return b.Labels(), nil
+}
+
+// labelsAreCopied tells whether a label set has bytes of its own. With some builds of package labels it refers to the strings that it was
+// made of, which must be new then.
+var labelsAreCopied = func() bool {
+	name, value := []byte("name"), []byte("value")
+	b := labels.NewScratchBuilder(1)
+	b.Add(view(name), view(value))
+	lset := b.Labels()
+	name[0], value[0] = 'g', 'V'
+	copied := lset.Get("name") == "value"
+	name[0], value[0] = 'n', 'v' // with one build strings are interned: no wrong one must stay
+	return copied
+}()
+
+// plain tells whether all bytes are ASCII and none is NUL, as nearly always.
+func plain(b []byte) bool {
+	const low, high = 0x0101010101010101, 0x8080808080808080
+	for ; len(b) >= 8; b = b[8:] {
+		// A byte that is zero borrows into its highest bit.
+		if x := binary.LittleEndian.Uint64(b); (x|(x-low))&high != 0 {
+			return false
+		}
+	}
+	for _, c := range b {
+		if c-1 >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // check drops labels with empty values, sorts the rest, and finds what is wrong with them.
@@ -56,14 +90,16 @@ func (l *Limits) check(ls []wire.Label) ([]wire.Label, *refusal) {
 		if len(p.Value) > l.LabelValueBytes {
 			return nil, refuse(reasonLabelValueTooLong, "the value of label %s has %d bytes, the limit is %d", quote(p.Name), len(p.Value), l.LabelValueBytes)
 		}
-		if !utf8.Valid(p.Name) {
-			return nil, refuse(reasonInvalidUTF8, "the label name %s is not valid UTF-8", quote(p.Name))
-		}
-		if !utf8.Valid(p.Value) {
-			return nil, refuse(reasonInvalidUTF8, "the value of label %s is not valid UTF-8", quote(p.Name))
-		}
-		if bytes.IndexByte(p.Name, 0) >= 0 || bytes.IndexByte(p.Value, 0) >= 0 {
-			return nil, refuse(reasonNulByte, "the label %s has a NUL byte, which PostgreSQL cannot store", quote(p.Name))
+		if !plain(p.Name) || !plain(p.Value) {
+			if !utf8.Valid(p.Name) {
+				return nil, refuse(reasonInvalidUTF8, "the label name %s is not valid UTF-8", quote(p.Name))
+			}
+			if !utf8.Valid(p.Value) {
+				return nil, refuse(reasonInvalidUTF8, "the value of label %s is not valid UTF-8", quote(p.Name))
+			}
+			if bytes.IndexByte(p.Name, 0) >= 0 || bytes.IndexByte(p.Value, 0) >= 0 {
+				return nil, refuse(reasonNulByte, "the label %s has a NUL byte, which PostgreSQL cannot store", quote(p.Name))
+			}
 		}
 		if len(p.Value) > 0 {
 			kept = append(kept, p)
