@@ -21,11 +21,33 @@ const (
 	maxRows    = 50_000
 )
 
-// steps remembers how many rows of the table a step of a part should read.
+// steps remembers how many rows of the table a step of a part should read, and keeps the memory of a step for the next: a step has many rows,
+// which are larger than what is packed in them when they come from a flush.
 type steps struct {
-	part  int32
-	limit int
+	part    int32
+	limit   int
+	in, out []Row
 }
+
+// lend gives out the memory, which give takes back. Steps come one after another.
+func (s *steps) lend() (in, out []Row) {
+	in, out = s.in, s.out
+	s.in, s.out = nil, nil
+	return in[:0], out[:0]
+}
+
+// give takes back the memory of a step, which nothing points into any more, and lets go of what it points to.
+func (s *steps) give(in, out []Row) {
+	if cap(in)+cap(out) > maxKept {
+		return
+	}
+	clear(in)
+	clear(out)
+	s.in, s.out = in, out
+}
+
+// maxKept is how many rows are kept room for between steps.
+const maxKept = 1 << 19
 
 func (s *steps) of(part int32) int {
 	if s.part != part || s.limit == 0 {
@@ -55,6 +77,7 @@ func (s *Store) Merge(ctx context.Context, epoch int64) (Merged, error) {
 	)
 	err := s.pool.QueryRow(ctx, schema.PartSealed).Scan(&part, &level)
 	if errors.Is(err, pgx.ErrNoRows) {
+		s.steps.in, s.steps.out = nil, nil // the next merge may be hours away
 		return Merged{Done: true}, nil
 	}
 	if err != nil {
@@ -64,10 +87,12 @@ func (s *Store) Merge(ctx context.Context, epoch int64) (Merged, error) {
 }
 
 func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level int16) (done Merged, err error) {
-	in, err := s.readPart(ctx, part)
+	room, out := s.steps.lend()
+	in, err := s.readPart(ctx, part, room)
 	if err != nil {
 		return done, err
 	}
+	defer func() { s.steps.give(in.rows, out) }()
 	if err := s.loadImports(ctx); err != nil {
 		return done, err
 	}
@@ -75,7 +100,6 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 	if level > 0 {
 		width = Day
 	}
-	var out []Row
 	var times timesOf
 	for rest := in.rows; len(rest) > 0; {
 		n := 1
@@ -204,12 +228,13 @@ type wide struct {
 	last int64
 }
 
-func (s *Store) readPart(ctx context.Context, part int32) (n next, err error) {
+// Rows are put into room, as far as it goes.
+func (s *Store) readPart(ctx context.Context, part int32, room []Row) (n next, err error) {
 	if err := s.pool.QueryRow(ctx, schema.PartUpto, part).Scan(&n.from); err != nil {
 		return n, err
 	}
 	for limit := s.steps.of(part); ; limit *= 2 {
-		n.upto, n.rows, n.broken = math.MaxInt64, nil, nil
+		n.upto, n.rows, n.broken = math.MaxInt64, room[:0], nil
 		rows, err := s.pool.Query(ctx, schema.Expand(schema.PartRows, "part", int64(part)), n.from, limit)
 		if err != nil {
 			return n, err
