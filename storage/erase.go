@@ -137,7 +137,7 @@ func (db *DB) concerned(ctx context.Context, tenant int32, mint, maxt int64, ms 
 		add(s.ID)
 		unflushed = unflushed || s.Unflushed(mint, maxt)
 	}
-	err = db.catalogue.Select(ctx, tenant, mint, maxt, func(s catalogue.Series) error { add(s.ID); return nil }, ms...)
+	err = db.catalogue.Select(ctx, tenant, mint, maxt, nil, func(s catalogue.Series) error { add(s.ID); return nil }, ms...)
 	if err != nil {
 		return false, unavailable(err)
 	}

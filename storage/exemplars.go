@@ -216,7 +216,7 @@ func (q *exemplarQuerier) selectSeries(tenant int32, start, end, cover int64, fo
 	if start >= cover {
 		return nil
 	}
-	err = q.db.catalogue.Select(q.ctx, tenant, start, end, func(s catalogue.Series) error {
+	err = q.db.catalogue.Select(q.ctx, tenant, start, end, nil, func(s catalogue.Series) error {
 		if found[s.ID] == nil {
 			found[s.ID] = &exemplarsOf{labels: s.Labels}
 		}

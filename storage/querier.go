@@ -235,7 +235,7 @@ func (db *DB) collectOnce(ctx context.Context, mint, maxt int64, ms []*labels.Ma
 		s.cover = cover
 	}
 	if mint < cover {
-		if out, err = db.collectOld(ctx, tenant, mint, min(maxt, cover-1), maxt, cover, out, ms, recall); err != nil {
+		if out, err = db.collectOld(ctx, tenant, mint, min(maxt, cover-1), maxt, cover, inHead, out, ms, recall); err != nil {
 			return nil, err
 		}
 	}
@@ -249,8 +249,17 @@ func withSamples(all []*selected) []*selected {
 	})
 }
 
-// collectOld adds what the database holds of [mint, upto].
-func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, cover int64, out []*selected, ms []*labels.Matcher, recall bool) ([]*selected, error) {
+// known is series in memory as the catalogue knows them.
+func known(inHead []*head.Series) []catalogue.Series {
+	out := make([]catalogue.Series, len(inHead))
+	for i, s := range inHead {
+		out[i] = catalogue.Series{ID: s.ID, Tenant: s.Tenant(), Labels: s.Labels, Started: s.Started(), Ended: catalogue.Unknown}
+	}
+	return out
+}
+
+// collectOld adds what the database holds of [mint, upto] to out, which is of the series inHead.
+func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, cover int64, inHead []*head.Series, out []*selected, ms []*labels.Matcher, recall bool) ([]*selected, error) {
 	byID := make(map[uint64]*selected, len(out))
 	ids, share := make([]uint64, 0, len(out)), shareOf(ctx)
 	var made slab[selected]
@@ -271,9 +280,9 @@ func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, co
 	}
 	var holds func(version int64) bool
 	if recall {
-		var known []catalogue.Series
-		known, holds = db.catalogue.Recall(tenant, mint, upto, ms...)
-		for _, c := range known {
+		var found []catalogue.Series
+		found, holds = db.catalogue.Recall(tenant, mint, upto, ms...)
+		for _, c := range found {
 			if err := add(c); err != nil {
 				return nil, err
 			}
@@ -282,7 +291,7 @@ func (db *DB) collectOld(ctx context.Context, tenant int32, mint, upto, maxt, co
 	if holds != nil && len(ids) > 0 { // of no series no rows are read, which would show that it is still none
 		return out, db.readRows(ctx, byID, ids, mint, upto, holds)
 	}
-	if err := db.catalogue.Select(ctx, tenant, mint, upto, add, ms...); err != nil {
+	if err := db.catalogue.Select(ctx, tenant, mint, upto, func() []catalogue.Series { return known(inHead) }, add, ms...); err != nil {
 		return nil, unavailable(err)
 	}
 	return out, db.readRows(ctx, byID, ids, mint, upto, nil)

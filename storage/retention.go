@@ -212,7 +212,7 @@ func (db *DB) retireDay(ctx context.Context, d retiredDay) error {
 			if !d.over[i] || (rule.Tenant != "" && rule.Tenant != name) {
 				continue
 			}
-			err := db.catalogue.Select(ctx, tenant, d.day, d.day+chunks.Day-1, func(s catalogue.Series) error {
+			err := db.catalogue.Select(ctx, tenant, d.day, d.day+chunks.Day-1, nil, func(s catalogue.Series) error {
 				if db.retention.rule(name, s.Labels) == i {
 					ids = append(ids, s.ID)
 				}

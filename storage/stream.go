@@ -86,7 +86,7 @@ func (db *DB) list(ctx context.Context, mint, maxt int64, ms []*labels.Matcher) 
 		}
 	}
 	if cover := db.head.CoverFrom(); mint < cover {
-		err := db.catalogue.Select(ctx, tenant, mint, min(maxt, cover-1), func(c catalogue.Series) error {
+		err := db.catalogue.Select(ctx, tenant, mint, min(maxt, cover-1), func() []catalogue.Series { return known(inHead) }, func(c catalogue.Series) error {
 			return add(c.ID, c.Labels, int64(c.Started)*hour, int64(c.Labels.ByteSize()))
 		}, ms...)
 		if err != nil {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/promkeep/promkeep/schema"
 )
 
@@ -172,7 +174,7 @@ func remember[T any](ctx context.Context, c *Catalogue, k kind, key string, mint
 	const tries = 5
 	for try := 1; ; try++ {
 		var none T
-		before, err := c.follow(ctx)
+		before, err := c.follow(ctx, c.reads)
 		if err != nil {
 			return none, err
 		}
@@ -190,7 +192,7 @@ func remember[T any](ctx context.Context, c *Catalogue, k kind, key string, mint
 			return value, err
 		}
 		// Pairs and metrics may have been removed between two of find's statements.
-		if now, away := c.state(ctx); away != nil || now.retired == before.retired {
+		if now, away := c.state(ctx, c.reads); away != nil || now.retired == before.retired {
 			return none, err
 		}
 	}
@@ -199,14 +201,14 @@ func remember[T any](ctx context.Context, c *Catalogue, k kind, key string, mint
 // state is the row of the table catalogue.
 type state struct{ version, retired int64 }
 
-func (c *Catalogue) state(ctx context.Context) (s state, err error) {
-	err = c.reads.QueryRow(ctx, schema.CatalogueState).Scan(&s.version, &s.retired)
+func (c *Catalogue) state(ctx context.Context, pool *pgxpool.Pool) (s state, err error) {
+	err = pool.QueryRow(ctx, schema.CatalogueState).Scan(&s.version, &s.retired)
 	return s, err
 }
 
 // follow makes metrics and results be as of now, or later.
-func (c *Catalogue) follow(ctx context.Context) (state, error) {
-	now, err := c.state(ctx)
+func (c *Catalogue) follow(ctx context.Context, pool *pgxpool.Pool) (state, error) {
+	now, err := c.state(ctx, pool)
 	if err != nil || c.results.current(now.version) {
 		return now, err
 	}

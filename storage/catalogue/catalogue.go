@@ -49,7 +49,7 @@ func HourEnd(hour int32) int64 { return (int64(hour)+1)*3600_000 - 1 }
 
 // Catalogue is safe for concurrent use.
 type Catalogue struct {
-	pool  *pgxpool.Pool // for creating series
+	pool  *pgxpool.Pool // for creating series, and those that are to be in memory
 	reads *pgxpool.Pool // for queries
 
 	// changing is held while this process changes series, until what it remembers follows.

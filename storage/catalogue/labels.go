@@ -106,7 +106,7 @@ func (c *Catalogue) withRecent(ctx context.Context, since Moment, r Range, ms []
 	of func(l labels.Labels, add func(string)),
 ) ([]string, error) {
 	// Changes that the search has seen are listed after this.
-	if _, err := c.follow(ctx); err != nil {
+	if _, err := c.follow(ctx, c.reads); err != nil {
 		return nil, err
 	}
 	more := map[string]struct{}{}

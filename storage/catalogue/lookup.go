@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -22,8 +23,11 @@ type raw struct {
 	pairs   []int32
 }
 
-// Active calls fn for each series that has not ended, in no order.
+// Active calls fn for each series that has not ended, in no order. The first search finds the metrics known that it finds here.
 func (c *Catalogue) Active(ctx context.Context, fn func(Series)) error {
+	if _, err := c.follow(ctx, c.pool); err != nil {
+		return err
+	}
 	return c.read(ctx, fn, schema.SeriesActive)
 }
 
@@ -35,11 +39,11 @@ func (c *Catalogue) ByID(ctx context.Context, ids []uint64, fn func(Series)) err
 func (c *Catalogue) read(ctx context.Context, fn func(Series), query string, args ...any) error {
 	const tries = 3
 	for try := 1; ; try++ {
-		all, err := c.readRaw(ctx, query, args...)
+		all, err := c.readRaw(ctx, c.pool, query, args...)
 		if err != nil {
 			return err
 		}
-		out, err := c.build(ctx, all)
+		out, err := c.build(ctx, c.pool, all)
 		// Between the statements series may have been retired, with their pairs.
 		if errors.Is(err, errUnknown) && try < tries {
 			continue
@@ -51,8 +55,8 @@ func (c *Catalogue) read(ctx context.Context, fn func(Series), query string, arg
 	}
 }
 
-func (c *Catalogue) readRaw(ctx context.Context, query string, args ...any) ([]raw, error) {
-	rows, err := c.reads.Query(ctx, query, args...)
+func (c *Catalogue) readRaw(ctx context.Context, pool *pgxpool.Pool, query string, args ...any) ([]raw, error) {
+	rows, err := pool.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +70,7 @@ func (c *Catalogue) readRaw(ctx context.Context, query string, args ...any) ([]r
 var errUnknown = errors.New("not in the catalogue")
 
 // build turns stored series into labels.
-func (c *Catalogue) build(ctx context.Context, all []raw) ([]Series, error) {
+func (c *Catalogue) build(ctx context.Context, pool *pgxpool.Pool, all []raw) ([]Series, error) {
 	if len(all) == 0 {
 		return nil, nil
 	}
@@ -86,7 +90,7 @@ func (c *Catalogue) build(ctx context.Context, all []raw) ([]Series, error) {
 		if key.name != "" {
 			continue
 		}
-		if err := c.refreshMetrics(ctx); err != nil {
+		if err := c.refreshMetrics(ctx, pool); err != nil {
 			return nil, err
 		}
 		c.mu.RLock()
@@ -99,7 +103,7 @@ func (c *Catalogue) build(ctx context.Context, all []raw) ([]Series, error) {
 		}
 		break
 	}
-	pairs, err := c.resolve(ctx, wanted)
+	pairs, err := c.resolve(ctx, pool, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -129,11 +133,20 @@ func (c *Catalogue) build(ctx context.Context, all []raw) ([]Series, error) {
 	return out, nil
 }
 
-// Select calls fn for each series of the tenant that matches and may have samples in [mint, maxt], in ms; in no order.
-func (c *Catalogue) Select(ctx context.Context, tenant int32, mint, maxt int64, fn func(Series) error, ms ...*labels.Matcher) error {
+// Select calls fn for each series of the tenant that matches and may have samples in [mint, maxt], in ms; in no order. beside, unless it is nil, returns series
+// that match and exist, as all do that are in memory: the database is not asked for these, and fn may be called for them whatever the range.
+func (c *Catalogue) Select(ctx context.Context, tenant int32, mint, maxt int64, beside func() []Series, fn func(Series) error, ms ...*labels.Matcher) error {
 	from, to := Hour(mint), Hour(maxt)
 	found, err := remember(ctx, c, ofAll, seriesKey(tenant, from, to, ms), from, to, bytesOfSeries,
-		func() ([]Series, error) { return c.search(ctx, tenant, from, to, ms) })
+		func() ([]Series, error) {
+			var known []Series
+			if beside != nil {
+				known = beside()
+			}
+			more, err := c.search(ctx, tenant, from, to, known, ms)
+			// With these it is what the search would find without knowing any, so it serves when some of them have left memory, too.
+			return append(known, more...), err
+		})
 	if err != nil {
 		return err
 	}
@@ -184,7 +197,8 @@ func bytesOfSeries(all []Series) (n int64) {
 	return n
 }
 
-func (c *Catalogue) search(ctx context.Context, tenant, from, to int32, ms []*labels.Matcher) ([]Series, error) {
+// search returns the series that match and are none of those known.
+func (c *Catalogue) search(ctx context.Context, tenant, from, to int32, known []Series, ms []*labels.Matcher) ([]Series, error) {
 	metrics, err := c.matchMetrics(ctx, tenant, ms)
 	if err != nil || len(metrics) == 0 {
 		return nil, err
@@ -193,18 +207,23 @@ func (c *Catalogue) search(ctx context.Context, tenant, from, to int32, ms []*la
 	if err != nil || (some != nil && len(some) == 0) {
 		return nil, err
 	}
-	query, args := schema.SeriesSelect, []any{metrics, to, from}
+	ids := make([]int64, len(known))
+	for i, s := range known {
+		ids[i] = int64(s.ID)
+	}
+	slices.Sort(ids)
+	query, args := schema.SeriesSelect, []any{metrics, to, from, ids}
 	if all != nil || some != nil {
 		query, args = schema.SeriesSelectPairs, append(args, all, some)
 		if len(metrics) == 1 {
 			query, args[0] = schema.SeriesSelectMetricPairs, metrics[0]
 		}
 	}
-	found, err := c.readRaw(ctx, query, args...)
+	found, err := c.readRaw(ctx, c.reads, query, args...)
 	if err != nil {
 		return nil, err
 	}
-	series, err := c.build(ctx, found)
+	series, err := c.build(ctx, c.reads, found)
 	return slices.DeleteFunc(series, func(s Series) bool { return s.Tenant != tenant || !matches(s.Labels, ms) }), err
 }
 

@@ -94,9 +94,9 @@ func (c *Catalogue) readMetrics(ctx context.Context, pool *pgxpool.Pool, all boo
 }
 
 // refreshMetrics reads all metrics.
-func (c *Catalogue) refreshMetrics(ctx context.Context) error {
+func (c *Catalogue) refreshMetrics(ctx context.Context, pool *pgxpool.Pool) error {
 	for {
-		if err := c.readMetrics(ctx, c.reads, true, schema.MetricsAll); !errors.Is(err, errRemoved) {
+		if err := c.readMetrics(ctx, pool, true, schema.MetricsAll); !errors.Is(err, errRemoved) {
 			return err
 		}
 	}
@@ -107,7 +107,7 @@ func (c *Catalogue) matchMetrics(ctx context.Context, tenant int32, ms []*labels
 	c.mu.RLock()
 	for !c.allMetrics {
 		c.mu.RUnlock()
-		if err := c.refreshMetrics(ctx); err != nil {
+		if err := c.refreshMetrics(ctx, c.reads); err != nil {
 			return nil, err
 		}
 		c.mu.RLock()

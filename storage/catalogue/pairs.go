@@ -142,7 +142,7 @@ func split(pairs map[labels.Label]int32) (names, values []string) {
 }
 
 // resolve returns the label pairs with the IDs.
-func (c *Catalogue) resolve(ctx context.Context, wanted map[int32]struct{}) (map[int32]labels.Label, error) {
+func (c *Catalogue) resolve(ctx context.Context, pool *pgxpool.Pool, wanted map[int32]struct{}) (map[int32]labels.Label, error) {
 	found := make(map[int32]labels.Label, len(wanted))
 	var missing []int32
 	c.mu.RLock()
@@ -157,7 +157,7 @@ func (c *Catalogue) resolve(ctx context.Context, wanted map[int32]struct{}) (map
 	if len(missing) == 0 {
 		return found, nil
 	}
-	read, err := c.readPairs(ctx, c.reads, schema.LabelPairs, missing)
+	read, err := c.readPairs(ctx, pool, schema.LabelPairs, missing)
 	maps.Copy(found, read)
 	return found, err
 }
