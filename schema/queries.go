@@ -230,6 +230,10 @@ var (
 	ReadRecent string
 	//go:embed queries/read_rows.sql
 	ReadRows string
+	//go:embed queries/ready_patience.sql
+	ReadyPatience string
+	//go:embed queries/ready_patience_end.sql
+	ReadyPatienceEnd string
 	//go:embed queries/relations_size.sql
 	RelationsSize string
 	//go:embed queries/retention_clear.sql

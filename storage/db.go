@@ -26,6 +26,7 @@ type DB struct {
 	retention retention
 	pool      *pgxpool.Pool // for writing, and all work in the background
 	reads     *pgxpool.Pool // for queries
+	readiness *readiness    // of a connection of reads
 	status    schema.Status
 	catalogue *catalogue.Catalogue
 	head      *head.Head
@@ -119,6 +120,10 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 	if err := db.recover(ctx, pc); err != nil {
 		return nil, err
 	}
+	if _, _, err := db.catalogue.LookupTenant(ctx, DefaultTenant); err != nil { // before the first query does
+		db.log.Close()
+		return nil, err
+	}
 	db.staleErased = true
 	err = db.reloadErased(ctx)
 	if err == nil {
@@ -148,6 +153,8 @@ func (db *DB) connect(ctx context.Context, pc *pgxpool.Config) (err error) {
 	writes, reads := pc.Copy(), pc.Copy()
 	writes.MaxConns = backgroundConns
 	reads.MaxConns = max(1, pc.MaxConns-backgroundConns)
+	db.readiness = newReadiness(func() int64 { return db.cfg.Now().UnixMilli() })
+	reads.BeforeClose = db.readiness.closing
 	if db.pool, err = pgxpool.NewWithConfig(ctx, writes); err != nil {
 		return err
 	}
@@ -158,6 +165,7 @@ func (db *DB) connect(ctx context.Context, pc *pgxpool.Config) (err error) {
 }
 
 func (db *DB) disconnect() {
+	db.readiness.stop()
 	db.pool.Close()
 	db.reads.Close()
 }
@@ -222,6 +230,7 @@ func (db *DB) recover(ctx context.Context, pc *pgxpool.Config) error {
 }
 
 func (db *DB) loadSeries(ctx context.Context) error {
+	db.readiness.start(db.reads) // meanwhile
 	return db.catalogue.Active(ctx, func(s catalogue.Series) {
 		db.head.Tenant(s.Tenant).Add(head.Key{}, s.ID, s.Labels, s.Started)
 	})
