@@ -463,7 +463,7 @@ func medianOf7(a, b, c, d, e, f, g int64) int64 {
 	b = max(a, b)
 	d, f = min(d, f), max(d, f)
 	c, g = min(c, g), max(c, g)
-	c, d = min(c, d), max(c, d)
+	d = max(c, d)
 	d = min(d, g)
 	e = min(e, f)
 	b, e = min(b, e), max(b, e)
