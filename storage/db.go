@@ -153,7 +153,7 @@ func (db *DB) connect(ctx context.Context, pc *pgxpool.Config) (err error) {
 	writes, reads := pc.Copy(), pc.Copy()
 	writes.MaxConns = backgroundConns
 	reads.MaxConns = max(1, pc.MaxConns-backgroundConns)
-	db.readiness = newReadiness(func() int64 { return db.cfg.Now().UnixMilli() })
+	db.readiness = newReadiness()
 	reads.BeforeClose = db.readiness.closing
 	if db.pool, err = pgxpool.NewWithConfig(ctx, writes); err != nil {
 		return err
@@ -230,7 +230,7 @@ func (db *DB) recover(ctx context.Context, pc *pgxpool.Config) error {
 }
 
 func (db *DB) loadSeries(ctx context.Context) error {
-	db.readiness.start(db.reads) // meanwhile
+	db.readiness.start(db.reads, db.cfg.Now) // meanwhile
 	return db.catalogue.Active(ctx, func(s catalogue.Series) {
 		db.head.Tenant(s.Tenant).Add(head.Key{}, s.ID, s.Labels, s.Started)
 	})

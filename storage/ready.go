@@ -27,7 +27,7 @@ const (
 // milliseconds; and when it fails, it tries again after a while.
 type readiness struct {
 	pool  *pgxpool.Pool
-	now   func() int64 // ms
+	now   func() int64 // ms; since start
 	ready atomic.Int32 // connections
 	wake  chan struct{}
 	end   context.CancelFunc
@@ -37,8 +37,8 @@ type readiness struct {
 // isReady is the key of CustomData of a connection that counts.
 const isReady = "promkeep_ready"
 
-func newReadiness(now func() int64) *readiness {
-	return &readiness{now: now, wake: make(chan struct{}, 1)}
+func newReadiness() *readiness {
+	return &readiness{wake: make(chan struct{}, 1)}
 }
 
 // closing is for the pool to call before it closes a connection.
@@ -52,11 +52,13 @@ func (r *readiness) closing(conn *pgx.Conn) {
 	}
 }
 
-// start begins to keep a connection of the pool ready, until stop, unless it was called before.
-func (r *readiness) start(pool *pgxpool.Pool) {
+// start begins to keep a connection of the pool ready, until stop, unless it was called before. The time is asked once: what passes after that is counted.
+func (r *readiness) start(pool *pgxpool.Pool, now func() time.Time) {
 	if r.end != nil {
 		return
 	}
+	began, at := time.Now(), now()
+	r.now = func() int64 { return at.Add(time.Since(began)).UnixMilli() }
 	ctx, end := context.WithCancel(context.Background())
 	r.pool, r.end, r.ended = pool, end, make(chan struct{})
 	go func() {
