@@ -14,24 +14,23 @@ type place struct {
 	ref    uint32 // in the tenant's index, given once; 0 is none
 }
 
-// byID finds places by series IDs, by open addressing with linear probing.
-type byID struct {
-	slots []place // a power of two of them; free if ref is 0
-	used  int
+// home of an ID, of which the lowest bits tell little.
+func home(id uint64) uint32 {
+	id ^= id >> 32
+	return uint32(id * 0x9e3779b97f4a7c15 >> 32)
 }
 
-// home of an ID, of which the lowest bits tell little.
-func (t *byID) home(id uint64) int {
-	id ^= id >> 32
-	return int(id*0x9e3779b97f4a7c15>>32) & (len(t.slots) - 1)
-}
+func (p place) home() uint32 { return home(p.id) }
+
+// byID finds places by series IDs.
+type byID struct{ table[place] }
 
 // find returns the place of a series, or the zero place.
 func (t *byID) find(id uint64) place {
 	if len(t.slots) == 0 {
 		return place{}
 	}
-	for i := t.home(id); ; i = (i + 1) & (len(t.slots) - 1) {
+	for i := t.first(home(id)); ; i = t.after(i) {
 		if p := t.slots[i]; p.ref == 0 || p.id == id {
 			return p
 		}
@@ -40,50 +39,14 @@ func (t *byID) find(id uint64) place {
 
 // put adds the place of a series, or replaces it.
 func (t *byID) put(p place) {
-	if 4*(t.used+1) > 3*len(t.slots) {
-		t.resize(max(16, 2*len(t.slots)))
-	}
-	i := t.home(p.id)
-	for t.slots[i].ref != 0 && t.slots[i].id != p.id {
-		i = (i + 1) & (len(t.slots) - 1)
-	}
-	if t.slots[i].ref == 0 {
-		t.used++
-	}
-	t.slots[i] = p
-}
-
-func (t *byID) resize(n int) {
-	old := t.slots
-	t.slots, t.used = make([]place, n), 0
-	for _, p := range old {
-		if p.ref != 0 {
-			t.put(p)
-		}
-	}
+	t.remove(p.id)
+	t.add(p, place.home)
 }
 
 // remove takes out a series if it is there.
 func (t *byID) remove(id uint64) {
-	if t.find(id).ref == 0 {
-		return
-	}
-	mask := len(t.slots) - 1
-	i := t.home(id)
-	for t.slots[i].id != id {
-		i = (i + 1) & mask
-	}
-	// What follows moves up, so that probing meets no hole.
-	for j := (i + 1) & mask; t.slots[j].ref != 0; j = (j + 1) & mask {
-		if home := t.home(t.slots[j].id); (j-home)&mask >= (j-i)&mask {
-			t.slots[i] = t.slots[j]
-			i = j
-		}
-	}
-	t.slots[i] = place{}
-	t.used--
-	if len(t.slots) > 1024 && 8*t.used < len(t.slots) {
-		t.resize(len(t.slots) / 4)
+	if p := t.find(id); p.ref != 0 {
+		t.table.remove(p, place.home)
 	}
 }
 

@@ -58,12 +58,8 @@ func (r *refs) all(fn func(*Series) bool) {
 	}
 }
 
-// byLabels finds series by the hashes of their labels (Hash): their places in the index, by open addressing with linear probing. There is no
-// pointer in it, so it costs the garbage collector nothing.
-type byLabels struct {
-	slots []labelSlot // a power of two of them
-	used  int
-}
+// byLabels finds series by the hashes of their labels (Hash): their places in the index.
+type byLabels struct{ table[labelSlot] }
 
 // labelSlot is free if ref is 0.
 type labelSlot struct {
@@ -71,13 +67,14 @@ type labelSlot struct {
 	ref  uint32
 }
 
+func (s labelSlot) home() uint32 { return s.hash }
+
 // find calls is with each series that may have the hash, until it returns true.
 func (t *byLabels) find(hash uint64, is func(ref uint32) bool) {
 	if len(t.slots) == 0 {
 		return
 	}
-	mask := uint32(len(t.slots) - 1)
-	for i := uint32(hash) & mask; ; i = (i + 1) & mask {
+	for i := t.first(uint32(hash)); ; i = t.after(i) {
 		switch sl := t.slots[i]; {
 		case sl.ref == 0:
 			return
@@ -90,55 +87,16 @@ func (t *byLabels) find(hash uint64, is func(ref uint32) bool) {
 // prefetch asks for the memory where a hash is looked for.
 func (t *byLabels) prefetch(hash uint64) {
 	if len(t.slots) > 0 {
-		prefetch(unsafe.Pointer(&t.slots[uint32(hash)&uint32(len(t.slots)-1)]))
+		prefetch(unsafe.Pointer(&t.slots[t.first(uint32(hash))]))
 	}
 }
 
 // add takes a series that is not there.
 func (t *byLabels) add(hash uint64, ref uint32) {
-	if 4*(t.used+1) > 3*len(t.slots) {
-		t.resize(max(16, 2*len(t.slots)))
-	}
-	t.put(labelSlot{uint32(hash), ref})
-	t.used++
-}
-
-func (t *byLabels) put(sl labelSlot) {
-	mask := uint32(len(t.slots) - 1)
-	i := sl.hash & mask
-	for t.slots[i].ref != 0 {
-		i = (i + 1) & mask
-	}
-	t.slots[i] = sl
-}
-
-func (t *byLabels) resize(n int) {
-	old := t.slots
-	t.slots = make([]labelSlot, n)
-	for _, sl := range old {
-		if sl.ref != 0 {
-			t.put(sl)
-		}
-	}
+	t.table.add(labelSlot{uint32(hash), ref}, labelSlot.home)
 }
 
 // remove takes out a series that is there.
 func (t *byLabels) remove(hash uint64, ref uint32) {
-	mask := uint32(len(t.slots) - 1)
-	i := uint32(hash) & mask
-	for t.slots[i].ref != ref {
-		i = (i + 1) & mask
-	}
-	// What follows moves up, so that probing meets no hole.
-	for j := (i + 1) & mask; t.slots[j].ref != 0; j = (j + 1) & mask {
-		if home := t.slots[j].hash & mask; (j-home)&mask >= (j-i)&mask {
-			t.slots[i] = t.slots[j]
-			i = j
-		}
-	}
-	t.slots[i] = labelSlot{}
-	t.used--
-	if len(t.slots) > 1024 && 8*t.used < len(t.slots) {
-		t.resize(len(t.slots) / 4)
-	}
+	t.table.remove(labelSlot{uint32(hash), ref}, labelSlot.home)
 }

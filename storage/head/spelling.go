@@ -48,8 +48,7 @@ type spellings struct {
 	pages []*[pageSize]Spelling
 	given uint32   // numbers given out
 	free  []uint32 // and returned
-	slots []slot   // open addressing, linear probing; a power of two of them
-	used  int      // slots
+	table[slot]
 }
 
 // slot of the table; the zero value is free. Keys are hashes, so a part of one is as good as a hash of it.
@@ -75,32 +74,36 @@ func (t *spellings) find(key Key) *Spelling {
 	if len(t.slots) == 0 {
 		return nil
 	}
-	mask := len(t.slots) - 1
-	for i := int(key[0]) & mask; ; i = (i + 1) & mask {
+	for i := t.first(uint32(key[0])); ; i = t.after(i) {
 		sl := t.slots[i]
 		if sl.number == 0 {
 			return nil
 		}
 		if sl.part == uint32(key[1]) {
-			if s := &t.pages[(sl.number-1)>>pageBits][(sl.number-1)%pageSize]; s.key == key {
+			if s := t.of(sl); s.key == key {
 				return s
 			}
 		}
 	}
 }
 
+// of returns the spelling of a slot that is not free.
+func (t *spellings) of(sl slot) *Spelling {
+	return &t.pages[(sl.number-1)>>pageBits][(sl.number-1)%pageSize]
+}
+
+// home of a slot. A spelling keeps its key until its slot is gone.
+func (t *spellings) home(sl slot) uint32 { return uint32(t.of(sl).key[0]) }
+
 // prefetch asks for the memory where a key is looked for.
 func (t *spellings) prefetch(key Key) {
 	if len(t.slots) > 0 {
-		prefetch(unsafe.Pointer(&t.slots[int(key[0])&(len(t.slots)-1)]))
+		prefetch(unsafe.Pointer(&t.slots[t.first(uint32(key[0]))]))
 	}
 }
 
 // add makes a spelling of the series with a key that no other has.
 func (t *spellings) add(key Key, series *Series) *Spelling {
-	if 4*(t.used+1) > 3*len(t.slots) {
-		t.resize(max(16, 2*len(t.slots)))
-	}
 	var number uint32
 	if n := len(t.free); n > 0 {
 		number, t.free = t.free[n-1], t.free[:n-1]
@@ -115,57 +118,15 @@ func (t *spellings) add(key Key, series *Series) *Spelling {
 	s.key, s.series, s.id, s.number = key, series, series.ID, number
 	s.next.Store(number + 1)
 	s.extent.Store(0)
-	t.put(key, number+1)
-	t.used++
+	t.table.add(slot{uint32(key[1]), number + 1}, t.home)
 	return s
-}
-
-func (t *spellings) put(key Key, number uint32) {
-	mask := len(t.slots) - 1
-	i := int(key[0]) & mask
-	for t.slots[i].number != 0 {
-		i = (i + 1) & mask
-	}
-	t.slots[i] = slot{uint32(key[1]), number}
-}
-
-func (t *spellings) resize(n int) {
-	old := t.slots
-	t.slots = make([]slot, n)
-	for _, sl := range old {
-		if sl.number != 0 {
-			t.put(t.pages[(sl.number-1)>>pageBits][(sl.number-1)%pageSize].key, sl.number)
-		}
-	}
 }
 
 // remove frees the place of a spelling. No writer may hold it.
 func (t *spellings) remove(s *Spelling) {
-	mask := len(t.slots) - 1
-	i := int(s.key[0]) & mask
-	for t.slots[i].number != s.number+1 {
-		i = (i + 1) & mask
-	}
-	// What follows moves up, so that probing meets no hole.
-	for j := i; ; {
-		j = (j + 1) & mask
-		sl := t.slots[j]
-		if sl.number == 0 {
-			break
-		}
-		home := int(t.pages[(sl.number-1)>>pageBits][(sl.number-1)%pageSize].key[0]) & mask
-		if (j-home)&mask >= (j-i)&mask {
-			t.slots[i] = sl
-			i = j
-		}
-	}
-	t.slots[i] = slot{}
-	t.used--
+	t.table.remove(slot{uint32(s.key[1]), s.number + 1}, t.home)
 	s.key, s.series = Key{}, nil
 	t.free = append(t.free, s.number)
-	if len(t.slots) > 1024 && 8*t.used < len(t.slots) {
-		t.resize(len(t.slots) / 4)
-	}
 	if t.used == 0 {
 		*t = spellings{}
 	}
