@@ -12,6 +12,7 @@ import (
 
 const (
 	codeLen     = 12                 // bits of the longest code
+	quickLen    = 10                 // bits by which nearly all codes are known
 	byteCodes   = 7                  // codes for the bytes of a plane or of a mask
 	codeNonzero = byteCodes          // the code for those bytes that are not zero
 	numCodes    = byteCodes + 1      //
@@ -95,6 +96,20 @@ var decoding, encoding = func() (dec [numCodes][1 << codeLen]symbol, enc [numCod
 	return dec, enc
 }()
 
+// quickDecoding is decoding for the codes of at most quickLen bits, and zero where they are longer. All of its 16 KiB
+// are in use at any time, as the bits of a good code are as good as random: decoding itself, four times as large,
+// would not stay in the nearest cache, and the time that a look at it takes is the time that a symbol takes.
+var quickDecoding = func() (quick [numCodes][1 << quickLen]symbol) {
+	for c := range quick {
+		for i := range quick[c] {
+			if s := decoding[c][i<<(codeLen-quickLen)]; s&0xff <= quickLen {
+				quick[c][i] = s
+			}
+		}
+	}
+	return quick
+}()
+
 // bitWriter appends codes, the highest bits of a byte first.
 type bitWriter struct {
 	dst  []byte
@@ -148,18 +163,30 @@ type codeReader struct {
 // read reads the codes of the bytes of dst. What lies behind the end of the
 // input is taken for zeros: whether there was enough is seen in the end.
 func (r *codeReader) read(code int, dst []byte) {
-	table := &decoding[code&(numCodes-1)]
+	quick, table := &quickDecoding[code&(numCodes-1)], &decoding[code&(numCodes-1)]
 	b, pos := r.b, r.pos
 	for len(dst) >= perWord && pos>>3+8 <= len(b) {
 		w := binary.BigEndian.Uint64(b[pos>>3:]) << (pos & 7)
 		d := (*[perWord]byte)(dst)
-		s0 := table[w>>(64-codeLen)]
+		s0 := quick[w>>(64-quickLen)]
+		if s0 == 0 {
+			s0 = table[w>>(64-codeLen)]
+		}
 		w <<= s0 & 63
-		s1 := table[w>>(64-codeLen)]
+		s1 := quick[w>>(64-quickLen)]
+		if s1 == 0 {
+			s1 = table[w>>(64-codeLen)]
+		}
 		w <<= s1 & 63
-		s2 := table[w>>(64-codeLen)]
+		s2 := quick[w>>(64-quickLen)]
+		if s2 == 0 {
+			s2 = table[w>>(64-codeLen)]
+		}
 		w <<= s2 & 63
-		s3 := table[w>>(64-codeLen)]
+		s3 := quick[w>>(64-quickLen)]
+		if s3 == 0 {
+			s3 = table[w>>(64-codeLen)]
+		}
 		d[0], d[1], d[2], d[3] = byte(s0>>8), byte(s1>>8), byte(s2>>8), byte(s3>>8)
 		pos += int((s0 + s1 + s2 + s3) & 0xff)
 		dst = dst[perWord:]
@@ -168,7 +195,10 @@ func (r *codeReader) read(code int, dst []byte) {
 		// Either few bytes of dst are left, or fewer than 8 of b.
 		w := firstWord(b[min(pos>>3, len(b)):]) << (pos & 7)
 		for i := range dst {
-			s := table[w>>(64-codeLen)]
+			s := quick[w>>(64-quickLen)]
+			if s == 0 {
+				s = table[w>>(64-codeLen)]
+			}
 			dst[i] = byte(s >> 8)
 			w <<= s & 63
 			pos += int(s & 63)

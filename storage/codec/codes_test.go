@@ -23,6 +23,11 @@ func TestCodesAreComplete(t *testing.T) {
 			first := int(e>>4) << (codeLen - length)
 			for i := range 1 << (codeLen - length) {
 				require.Equal(t, symbol(b<<8|length), decoding[code][first+i])
+				quick := symbol(0)
+				if length <= quickLen {
+					quick = decoding[code][first+i]
+				}
+				require.Equal(t, quick, quickDecoding[code][(first+i)>>(codeLen-quickLen)])
 			}
 		}
 		require.Equal(t, 1<<codeLen, space, "code %d", code)

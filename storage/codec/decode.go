@@ -15,6 +15,8 @@ type column struct {
 	base   int64
 	slope  int64
 	unit   uint64
+
+	divided bool // the values of it are, by the power of ten of the scale
 }
 
 // flat reports whether all residuals are zero and nothing is stored of them.
@@ -28,7 +30,7 @@ func (r *reader) columnHeader(c *column, version byte, col columnType, n int) er
 	b, at := r.b, 2
 	head, width := b[0], b[1]
 	c.kind, c.zigzag, c.scale = int(head&7), head&headerZigzag != 0, int(head>>headerScaleShift)
-	c.width, c.ext, c.slope, c.unit = int(width&^headerExtended), 0, 0, 1
+	c.width, c.ext, c.slope, c.unit, c.divided = int(width&^headerExtended), 0, 0, 1, false
 	if width&headerExtended != 0 {
 		if len(b) > at {
 			c.ext = b[at]
@@ -108,7 +110,7 @@ func (d *decoder) decodeTimes(r *reader, h *header, t []int64, first int64) erro
 			return err
 		}
 	}
-	ramp(t, first, step)
+	rampTimes(t, first, step)
 	return nil
 }
 
@@ -152,7 +154,9 @@ func decodeInts[T number](d *decoder, r *reader, c *column, k []T) error {
 			return corrupt("planes are cut off or malformed")
 		}
 		r.b = b[at:]
-		integrateBytes(c, k, lane[:n])
+		if !integrateFast(c, k, lane[:n], nil) {
+			integrateBytes(c, k, lane[:n])
+		}
 		return nil
 	}
 	s := d.scratch()
@@ -192,9 +196,13 @@ func decodeInts[T number](d *decoder, r *reader, c *column, k []T) error {
 		}
 		switch lanes {
 		case 1:
-			integrateBytes(c, k, s.lanes[0][:n])
+			if !integrateFast(c, k, s.lanes[0][:n], nil) {
+				integrateBytes(c, k, s.lanes[0][:n])
+			}
 		case 2:
-			integratePairs(c, k, s.lanes[0][:n], s.lanes[1][:n])
+			if !integrateFast(c, k, s.lanes[0][:n], s.lanes[1][:n]) {
+				integratePairs(c, k, s.lanes[0][:n], s.lanes[1][:n])
+			}
 		default:
 			s.widen(lanes, n)
 			integrate(c, k, s.x[:n])
@@ -213,6 +221,12 @@ func ramp[T number](k []T, x, step int64) {
 		k[i] = T(x)
 		x += step
 	}
+}
+
+// rampTimes is ramp for many timestamps.
+func rampTimes(t []int64, x, step int64) {
+	n := rampFast(t, x, step)
+	ramp(t[n:], x+int64(n)*step, step)
 }
 
 // repeat fills v with x.
@@ -282,7 +296,7 @@ func (d *decoder) decodeValueInts(r *reader, c *column, v []float64) error {
 		if err := decodeInts(d, r, c, v); err != nil {
 			return err
 		}
-		if c.scale > 0 {
+		if c.scale > 0 && !c.divided {
 			p := pow10[c.scale]
 			for i, x := range v {
 				v[i] = x / p

@@ -1,7 +1,9 @@
 package codec
 
 import (
+	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,8 +48,12 @@ func integers(c *column, u []uint64) []int64 {
 // compute it.
 func TestIntegrate(t *testing.T) {
 	r := rand.New(rand.NewPCG(15, 16))
+	fastInts, fastFloats := 0, 0
 	for range 20000 {
 		n := 1 + r.IntN(200)
+		if r.IntN(50) == 0 {
+			n = 1 + r.IntN(maxBlock)
+		}
 		c := column{
 			kind: r.IntN(numKinds), zigzag: r.IntN(2) == 0, base: r.Int64() >> r.IntN(64), slope: r.Int64() >> r.IntN(64),
 			unit: 1 + r.Uint64N(2)*r.Uint64()>>r.IntN(64),
@@ -82,6 +88,28 @@ func TestIntegrate(t *testing.T) {
 		integrateFew(&c, gotFloats, at, few)
 		require.Equal(t, floats, gotFloats)
 		if width <= 16 {
+			top := padded(high)
+			if width <= 8 && r.IntN(2) == 0 {
+				top = nil
+			}
+			clear(got)
+			if integrateFast(&c, got, padded(low), top) {
+				require.Equal(t, want, got, "%+v", c)
+				fastInts++
+			}
+			c.scale = r.IntN(maxScale + 1)
+			divided := make([]float64, n)
+			for i, k := range want {
+				divided[i] = float64(k) / pow10[c.scale]
+			}
+			clear(gotFloats)
+			if integrateFast(&c, gotFloats, padded(low), top) {
+				require.True(t, c.divided)
+				requireSameBits(t, divided, gotFloats)
+				fastFloats++
+			} else {
+				require.False(t, c.divided)
+			}
 			clear(got)
 			integratePairs(&c, got, low, high)
 			require.Equal(t, want, got)
@@ -94,6 +122,70 @@ func TestIntegrate(t *testing.T) {
 			require.Equal(t, want, got)
 			integrateBytes(&c, gotFloats, low)
 			require.Equal(t, floats, gotFloats)
+		}
+	}
+	if useAVX2 {
+		require.Greater(t, fastInts, 1000)
+		require.Greater(t, fastFloats, 500)
+	}
+}
+
+// padded returns a lane with room for a multiple of eight bytes, as those of the decoder have, and anything in it.
+func padded(lane []byte) []byte {
+	b := slices.Repeat([]byte{0xa5}, (len(lane)+7)&^7)
+	copy(b, lane)
+	return b[:len(lane)]
+}
+
+func requireSameBits(t *testing.T, want, got []float64) {
+	t.Helper()
+	for i := range want {
+		require.Equal(t, math.Float64bits(want[i]), math.Float64bits(got[i]), "%d of %d: %v, %v", i, len(want), want[i], got[i])
+	}
+}
+
+// TestRampTimes: of every length, and nothing behind its end.
+func TestRampTimes(t *testing.T) {
+	r := rand.New(rand.NewPCG(31, 32))
+	for n := range 100 {
+		x, step := r.Int64()-1<<62, r.Int64()>>r.IntN(64)
+		got := make([]int64, n+16)
+		rampTimes(got[:n], x, step)
+		for i := range n {
+			require.Equal(t, x+int64(i)*step, got[i])
+		}
+		require.Equal(t, make([]int64, 16), got[n:])
+	}
+}
+
+// TestUntangleLong: planes of any length, each somewhere else.
+func TestUntangleLong(t *testing.T) {
+	r := rand.New(rand.NewPCG(33, 34))
+	for groups := 1; groups <= maxBlock/8; groups++ {
+		var planes [8][]byte
+		used := 1 + r.IntN(8)
+		for p := range planes {
+			planes[p] = zeroPlane[:]
+			if p < used && r.IntN(8) > 0 {
+				at := r.IntN(32)
+				b := make([]byte, at+(groups+7)&^7)
+				for i := range b {
+					b[i] = byte(r.Uint32())
+				}
+				planes[p] = b[at:]
+			}
+		}
+		var lane [maxBlock]byte
+		untangle(&planes, &lane, groups, used <= 4)
+		for i := range 8 * groups {
+			want := byte(0)
+			for p := range planes {
+				want |= planes[p][i/8] >> (i % 8) & 1 << p
+			}
+			require.Equal(t, want, lane[i])
+		}
+		for i, x := range lane[(groups+7)&^7*8:] {
+			require.Zero(t, x, "%d behind the end", i)
 		}
 	}
 }
@@ -121,6 +213,9 @@ func TestUntangle(t *testing.T) {
 		}
 		tangleWords(&again)
 		require.Equal(t, planes, again)
+		clear(got[:])
+		untangleUpTo(&planes, &got, 8, used)
+		require.Equal(t, want, got)
 		if used <= 4 {
 			clear(got[:])
 			untangleNarrow(&planes, &got)

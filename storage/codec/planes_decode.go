@@ -3,6 +3,7 @@ package codec
 import (
 	"encoding/binary"
 	"math/bits"
+	"unsafe"
 )
 
 // sparse reads the residuals of a sparse column: where they are into
@@ -212,6 +213,8 @@ func shortLane(b []byte, at int, how uint, width, groups int, lane *[64]byte) in
 // untangleUpTo is untangleWords for so many planes of so many bytes.
 func untangleUpTo(planes *[8]uint64, out *[64]byte, groups, width int) {
 	switch {
+	case useAVX2:
+		untangleWordsAVX2(planes, out)
 	case groups <= 4: // short rows are what a flush writes
 		untangleShort(planes, out)
 	case width <= 4:
@@ -297,13 +300,8 @@ func (s *scratch) denseTwoWords(r *reader, width, groups int) error {
 			}
 		}
 		out := (*[128]byte)(s.lanes[low/8][:])
-		if width-low <= 4 {
-			untangleNarrow(&first, (*[64]byte)(out[:64]))
-			untangleNarrow(&second, (*[64]byte)(out[64:]))
-		} else {
-			untangleWords(&first, (*[64]byte)(out[:64]))
-			untangleWords(&second, (*[64]byte)(out[64:]))
-		}
+		untangleUpTo(&first, (*[64]byte)(out[:64]), 8, width-low)
+		untangleUpTo(&second, (*[64]byte)(out[64:]), 8, width-low)
 	}
 	r.b = b[at:]
 	return nil
@@ -312,6 +310,13 @@ func (s *scratch) denseTwoWords(r *reader, width, groups int) error {
 // untangle turns eight planes, of so many bytes, into one byte per residual, 64
 // residuals at a time. Only the first four planes count if narrow.
 func untangle(planes *[8][]byte, lane *[maxBlock]byte, groups int, narrow bool) {
+	if useAVX2 {
+		untangleAVX2(&[8]*byte{
+			unsafe.SliceData(planes[0]), unsafe.SliceData(planes[1]), unsafe.SliceData(planes[2]), unsafe.SliceData(planes[3]),
+			unsafe.SliceData(planes[4]), unsafe.SliceData(planes[5]), unsafe.SliceData(planes[6]), unsafe.SliceData(planes[7]),
+		}, &lane[0], (groups+7)/8)
+		return
+	}
 	p0, p1, p2, p3, p4, p5, p6, p7 := planes[0], planes[1], planes[2], planes[3], planes[4], planes[5], planes[6], planes[7]
 	for at := 0; at < groups; at += 8 {
 		out := (*[64]byte)(lane[8*at:])

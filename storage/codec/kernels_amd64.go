@@ -1,0 +1,99 @@
+//go:build !purego
+
+package codec
+
+import (
+	"math"
+	"unsafe"
+)
+
+// useAVX2 says whether this processor has the instructions of the kernels. It is a variable for the tests, which try both.
+var useAVX2 = hasAVX2()
+
+func hasAVX2() bool
+
+// untangleAVX2 is untangle for so many words of eight planes.
+//
+//go:noescape
+func untangleAVX2(planes *[8]*byte, lane *byte, words int)
+
+// untangleWordsAVX2 is untangleWords.
+//
+//go:noescape
+func untangleWordsAVX2(p *[8]uint64, out *[64]byte)
+
+// integrateFloatsAVX2 computes n values of a column, and divides them. Their residuals, summed up order times, are below
+// 2^31, and the values and all that they are computed from are below 2^53 before the division, so that each is exact. Both
+// lanes are as long as a multiple of eight; high may be nil.
+//
+//go:noescape
+func integrateFloatsAVX2(k *float64, low, high *byte, n int, base, slope, unit, divisor float64, order, zigzag int)
+
+// integrateIntsAVX2 computes n integers of a column. Their residuals, summed up order times, are below 2^31, as the unit is.
+//
+//go:noescape
+func integrateIntsAVX2(k *int64, low, high *byte, n int, base, slope, unit int64, order, zigzag int)
+
+// rampIntsAVX2 is ramp for n integers, a multiple of eight and not zero.
+//
+//go:noescape
+func rampIntsAVX2(k *int64, n int, x, step int64)
+
+// integrateFast computes the integers of a column from residuals of at most sixteen bits. Of values it makes what they are
+// in the end, and notes that they are divided. It returns false if it did nothing, as a column of this kind, or with numbers
+// as large, is none for a kernel. high is nil if residuals have at most eight bits; both must have room for a multiple of
+// eight.
+func integrateFast[T number](c *column, k []T, low, high []byte) bool {
+	n := len(k)
+	if !useAVX2 || n < 8 || c.unit >= 1<<31 {
+		return false
+	}
+	// Sums of residuals up to n times the greatest; of sums n*(n+1)/2 times.
+	order, sums := 0, 1.0
+	slope := c.slope
+	greatest := 255.0
+	var top *byte
+	if high != nil {
+		greatest, top = 65535, unsafe.SliceData(high)
+	}
+	switch c.kind {
+	case kindLevel:
+		slope = 0
+	case kindLine:
+	case kindDelta:
+		order, sums = 1, float64(n)
+	case kindDelta2:
+		order, sums = 2, float64(n*(n+1)/2)
+		if sums*greatest >= 1<<31 || low[0] != 0 || high != nil && high[0] != 0 {
+			return false
+		}
+	default:
+		return false
+	}
+	zz := 0
+	if c.zigzag {
+		zz = 1
+	}
+	switch k := any(unsafe.SliceData(k)).(type) {
+	case *int64:
+		integrateIntsAVX2(k, unsafe.SliceData(low), top, n, c.base, slope, int64(c.unit), order, zz)
+	case *float64:
+		base, line, unit := float64(c.base), float64(slope), float64(c.unit)
+		if math.Abs(base)+math.Abs(line)*float64(n+8)+sums*greatest*unit >= 1<<52 {
+			return false
+		}
+		integrateFloatsAVX2(k, unsafe.SliceData(low), top, n, base, line, unit, pow10[c.scale], order, zz)
+		c.divided = true
+	}
+	return true
+}
+
+// rampFast does the first samples of a ramp of integers, and returns how many.
+func rampFast(k []int64, x, step int64) int {
+	n := len(k) &^ 7
+	if !useAVX2 || n == 0 {
+		return 0
+	}
+	rampIntsAVX2(unsafe.SliceData(k), n, x, step)
+	return n
+}
