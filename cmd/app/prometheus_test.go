@@ -94,8 +94,7 @@ scrape_configs:
 	target.Close()
 	time.Sleep(2 * time.Second)
 
-	// At times that no scrape falls on: releases before 3.0 count the left end of a range, later ones do not.
-	ends := []time.Time{time.Now().Truncate(time.Second).Add(-1087 * time.Millisecond), time.Now().Truncate(time.Second).Add(-4013 * time.Millisecond)}
+	ends := quietEnds(t, prom, time.Now().Add(-time.Second))
 	require.Greater(t, ends[1].Sub(first), time.Second, "samples before either end")
 	// The scrapes of a target follow each other, so of those before the end none is still to come. What they brought travels in several queues, of
 	// which one may lag behind: all of it has to be there.
@@ -129,7 +128,7 @@ scrape_configs:
 			for _, q := range queries {
 				params := url.Values{"query": {q}, "time": {seconds(end)}}
 				require.JSONEq(t, sorted(t, get(t, prom, "/api/v1/query", params)), sorted(t, get(t, p.url, "/api/v1/query", params)), "%s: %s at %s", stage, q, seconds(end))
-				params = url.Values{"query": {q}, "start": {seconds(end.Add(-6 * time.Second))}, "end": {seconds(end)}, "step": {"0.7"}}
+				params = url.Values{"query": {q}, "start": {seconds(end.Add(-rangeLength))}, "end": {seconds(end)}, "step": {fmt.Sprint(rangeStep.Seconds())}}
 				require.JSONEq(t, sorted(t, get(t, prom, "/api/v1/query_range", params)), sorted(t, get(t, p.url, "/api/v1/query_range", params)), "%s: range %s", stage, q)
 			}
 			// Of the target that is gone: of the other one new series may be on their way.
@@ -153,6 +152,51 @@ scrape_configs:
 	p.stop(t)
 	p = start(t, port, nil, append(args, "--storage.head.cache-size", "1B")...).ready(t)
 	check("from the database alone")
+}
+
+// The range queries that are compared, and the ranges of their selectors.
+const (
+	rangeLength = 6 * time.Second
+	rangeStep   = 700 * time.Millisecond
+)
+
+var selectorRanges = []time.Duration{5 * time.Second, 6 * time.Second, 7 * time.Second, 20 * time.Second}
+
+// quietEnds returns two times up to the latest, about three seconds apart, at which queries may be compared: no sample lies at the left end of a
+// range, neither at these times nor at the steps before them. Releases before 3.0 count the left end, later ones do not. When a target is scraped
+// is a whole number of intervals and what its address, which is by chance, makes of them.
+func quietEnds(t *testing.T, prom string, latest time.Time) []time.Time {
+	t.Helper()
+	scraped := map[int64]bool{} // ms
+	for _, samples := range matrix(t, prom, `{__name__=~"up|scrape_samples_scraped|work_done_total|odd|comes_and_goes"}[1m]`, latest) {
+		for _, s := range samples {
+			scraped[s.Timestamp] = true
+		}
+	}
+	require.NotEmpty(t, scraped)
+	quiet := func(end time.Time) bool {
+		steps := []time.Time{end}
+		for at := end.Add(-rangeLength); !at.After(end); at = at.Add(rangeStep) {
+			steps = append(steps, at)
+		}
+		for _, at := range steps {
+			for _, r := range selectorRanges {
+				if scraped[at.Add(-r).UnixMilli()] {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	var ends []time.Time
+	for _, end := range []time.Time{latest, latest.Add(-2926 * time.Millisecond)} {
+		end = end.Truncate(time.Millisecond)
+		for earliest := end.Add(-250 * time.Millisecond); !quiet(end); end = end.Add(-time.Millisecond) {
+			require.True(t, end.After(earliest), "there are scrapes at each time of an interval")
+		}
+		ends = append(ends, end)
+	}
+	return ends
 }
 
 // instant returns the number that a query gives now, and whether there is one.
