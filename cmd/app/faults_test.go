@@ -148,7 +148,7 @@ func TestAnExternalDatabase(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.Contains(second.log.String(), "standing by") }, time.Minute, 20*time.Millisecond)
 	first.stop(t)
 	second.ready(t)
-	require.Len(t, matrix(t, second.url, `kept[1m]`, time.Now()), 1)
+	require.Len(t, matrix(t, second.url, `kept[1h]`, time.Now()), 1)
 }
 
 // TestBadWritesAreNamed over HTTP: the good part of a request is kept, the bad one named, with the status that senders expect.
@@ -178,7 +178,7 @@ func TestBadWritesAreNamed(t *testing.T) {
 		require.Contains(t, body, c.says, name)
 		require.Contains(t, body, "bad", "%s: the series is named", name)
 	}
-	require.Len(t, matrix(t, p.url, `good[1m]`, time.Now()), n, "the good part of each request is kept")
+	require.Len(t, matrix(t, p.url, `good[1h]`, time.Now()), n, "the good part of each request is kept")
 	require.Empty(t, matrix(t, p.url, `bad[1h]`, time.Now().Add(30*time.Minute)))
 
 	post := func(body []byte, header ...string) (int, string) {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -63,13 +64,25 @@ func dataDir(t testing.TB) string {
 	return dir
 }
 
+// freePort returns a port that nobody listens at, another one each time. It is none of those that the kernel gives to who asks for any, or it might
+// have given it away before the program listens there, or while that is down.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	for range 1000 {
+		port := 20_000 + rand.IntN(12_768) // by default Linux' own begin at 32768
+		if _, taken := portsTaken.LoadOrStore(port, true); taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			require.NoError(t, l.Close())
+			return port
+		}
+	}
+	t.Fatal("there is no free port")
+	return 0
 }
+
+var portsTaken sync.Map // ports
 
 // process is a running promkeep.
 type process struct {

@@ -109,7 +109,9 @@ func TestSamplesOfAnyTime(t *testing.T) {
 		require.Contains(t, text, says)
 		require.Contains(t, text, `{__name__="any"}`)
 	}
-	for _, samples := range matrix(t, p.url, `any[11d]`, now.Add(3*time.Hour)) {
+	stored := matrix(t, p.url, `any[11d]`, now.Add(3*time.Hour))
+	require.Len(t, stored, 1)
+	for _, samples := range stored {
 		require.Len(t, samples, len(good)-1, "one of them came twice")
 		for i, s := range samples {
 			require.InDelta(t, time.UnixMilli(s.Timestamp).Sub(now).Hours(), s.Value, 0.001)
