@@ -24,10 +24,13 @@ RUN_ARGS ?=
 PACKAGES     ?= ./...
 TEST_ARGS    ?=
 TEST_TIMEOUT ?= 30m
-# Packages that are also tested under the race detector, which takes several times as long. Empty for none. It needs
-# a C compiler.
-# The one that takes longest comes first, so that none is left alone in the end.
-RACE_PACKAGES ?= ./storage ./adapter/... ./storage/...
+# How many packages are tested at the same time: more than there are CPUs, since many tests wait for servers, and those that take longest first, so
+# that none is left alone in the end.
+TEST_PACKAGES_AT_ONCE ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n + (n + 1) / 2)))
+TEST_FIRST            := $(if $(filter ./...,$(PACKAGES)),./storage ./promql ./cmd/app)
+# Packages that are also tested under the race detector, which takes several times as long: those in which something runs at the same time. In
+# adapter/wire, storage/codec, storage/head and storage/series nothing does, in storage/sqltest only SQL does. Empty for none. It needs a C compiler.
+RACE_PACKAGES ?= ./storage ./adapter ./adapter/tenancy ./storage/chunks ./storage/pgtest ./storage/postgres ./storage/samplelog
 HAVE_CC       := $(shell command -v gcc || command -v clang || command -v cc)
 BENCH      ?= .
 BENCH_ARGS ?= -benchmem
@@ -69,12 +72,12 @@ test differential: export PROMKEEP_TEST_PROMETHEUS = $(abspath $(NEED_PEER))
 
 .PHONY: test
 test: deps-test deps-newest $(NEED_PEER) ## run all tests, some of them again under the race detector
-	$(GO) test -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(PACKAGES)
+	$(GO) test -p $(TEST_PACKAGES_AT_ONCE) -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(TEST_FIRST) $(PACKAGES)
 	$(MAKE) --no-print-directory fuzz
 ifeq ($(HAVE_CC),)
 	@echo "No C compiler: the race detector is left out"
 else ifneq ($(strip $(RACE_PACKAGES)),)
-	CGO_ENABLED=1 $(GO) test -race -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(RACE_PACKAGES)
+	CGO_ENABLED=1 $(GO) test -p $(TEST_PACKAGES_AT_ONCE) -race -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(RACE_PACKAGES)
 endif
 
 # How long each fuzz target of the decoders runs: so many inputs, or a time such as 10m. At the end of a time a busy machine may fail what found

@@ -113,5 +113,5 @@ func TestALongTransactionHoldsUpNothing(t *testing.T) {
 		require.Zero(t, items)
 		require.Nil(t, oldest)
 		require.Equal(t, n-1, stored(pool))
-	}, pgtest.Parallel)
+	})
 }

@@ -4,7 +4,7 @@ import "maps"
 
 type options struct {
 	allEditions bool
-	parallel    bool
+	oneByOne    bool
 	edition     edition
 	settings    map[string]string
 }
@@ -15,8 +15,8 @@ type Option func(*options)
 // AllEditions makes Run also run TimescaleDB's Apache-only edition, which has hypertables but no columnstore.
 func AllEditions(o *options) { o.allEditions = true }
 
-// Parallel makes Run test all kinds of databases at the same time, after what else the test does: for tests that wait more than they compute.
-func Parallel(o *options) { o.parallel = true }
+// OneByOne makes Run test one kind of database after the other: for tests that make what all databases of a server share, such as roles.
+func OneByOne(o *options) { o.oneByOne = true }
 
 // WithTimescaleDB makes New create a database with TimescaleDB, and skip the test where no server has it.
 func WithTimescaleDB(o *options) { o.edition = timescale }

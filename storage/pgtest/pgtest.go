@@ -53,6 +53,8 @@ type DB struct {
 // Run runs the body as one subtest per kind of database: "postgres-15" and so on for each installed server,
 // "timescaledb", and with AllEditions "timescaledb-apache". Subtests on servers without TimescaleDB, and those on the newest
 // PostgreSQL where there is none, are skipped and say so. With -short only one server is used.
+//
+// All kinds are tested at the same time, unless OneByOne is given, and after what else the test does: Run comes last in a test.
 func Run(t *testing.T, body func(t *testing.T, db *DB), opts ...Option) {
 	t.Helper()
 	o := collect(opts)
@@ -62,7 +64,7 @@ func Run(t *testing.T, body func(t *testing.T, db *DB), opts ...Option) {
 	}
 	run := func(name string, inst postgres.Installation, ed edition) {
 		t.Run(name, func(t *testing.T) {
-			if o.parallel {
+			if !o.oneByOne {
 				t.Parallel()
 			}
 			body(t, sharedDB(t, inst, ed))

@@ -59,7 +59,7 @@ func TestTheDocumentationsExamples(t *testing.T) {
 			}
 		}
 		requireGrafana(t, conn.PgConn(), string(text), s.now)
-	})
+	}, pgtest.OneByOne)
 }
 
 // grafana expands the macros of Grafana's PostgreSQL data source as its documentation says.

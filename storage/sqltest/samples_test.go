@@ -359,7 +359,8 @@ func TestSamplesPlannedAgain(t *testing.T) {
 		}()
 		require.Eventually(t, func() bool {
 			var waiting int
-			require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted", key).Scan(&waiting))
+			require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted "+
+				"AND database = (SELECT oid FROM pg_database WHERE datname = current_database())", key).Scan(&waiting))
 			return waiting > 0
 		}, time.Minute, 5*time.Millisecond)
 		s.now = day.Add(12 * time.Hour)
