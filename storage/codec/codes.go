@@ -16,7 +16,7 @@ const (
 	byteCodes   = 7                  // codes for the bytes of a plane or of a mask
 	codeNonzero = byteCodes          // the code for those bytes that are not zero
 	numCodes    = byteCodes + 1      //
-	perWord     = (64 - 7) / codeLen // codes that surely are in 8 bytes, wherever in the first they begin
+	perWord     = (64 - 8) / codeLen // codes that surely are in 8 bytes, wherever in the first they begin
 )
 
 // codeLengths says for each code and each number of ones how long the codes of
@@ -166,30 +166,44 @@ func (r *codeReader) read(code int, dst []byte) {
 	quick, table := &quickDecoding[code&(numCodes-1)], &decoding[code&(numCodes-1)]
 	b, pos := r.b, r.pos
 	for len(dst) >= perWord && pos>>3+8 <= len(b) {
-		w := binary.BigEndian.Uint64(b[pos>>3:]) << (pos & 7)
-		d := (*[perWord]byte)(dst)
-		s0 := quick[w>>(64-quickLen)]
-		if s0 == 0 {
-			s0 = table[w>>(64-codeLen)]
+		// w has the next bits of the input, the first of them highest, of which have count: 56 or more each time around.
+		// What is put behind them is read from where the time before said, so that no symbol waits for that.
+		at := pos>>3 + 8
+		w := binary.BigEndian.Uint64(b[at-8:]) << (pos & 7)
+		have := 64 - pos&7
+		for {
+			d := (*[perWord]byte)(dst)
+			s0 := quick[w>>(64-quickLen)]
+			if s0 == 0 {
+				s0 = table[w>>(64-codeLen)]
+			}
+			w <<= s0 & 63
+			s1 := quick[w>>(64-quickLen)]
+			if s1 == 0 {
+				s1 = table[w>>(64-codeLen)]
+			}
+			w <<= s1 & 63
+			s2 := quick[w>>(64-quickLen)]
+			if s2 == 0 {
+				s2 = table[w>>(64-codeLen)]
+			}
+			w <<= s2 & 63
+			s3 := quick[w>>(64-quickLen)]
+			if s3 == 0 {
+				s3 = table[w>>(64-codeLen)]
+			}
+			w <<= s3 & 63
+			d[0], d[1], d[2], d[3] = byte(s0>>8), byte(s1>>8), byte(s2>>8), byte(s3>>8)
+			have -= int((s0 + s1 + s2 + s3) & 0xff)
+			dst = dst[perWord:]
+			if len(dst) < perWord || at+8 > len(b) {
+				break
+			}
+			w |= binary.BigEndian.Uint64(b[at:]) >> (have & 63)
+			at += (63 - have) >> 3
+			have |= 56
 		}
-		w <<= s0 & 63
-		s1 := quick[w>>(64-quickLen)]
-		if s1 == 0 {
-			s1 = table[w>>(64-codeLen)]
-		}
-		w <<= s1 & 63
-		s2 := quick[w>>(64-quickLen)]
-		if s2 == 0 {
-			s2 = table[w>>(64-codeLen)]
-		}
-		w <<= s2 & 63
-		s3 := quick[w>>(64-quickLen)]
-		if s3 == 0 {
-			s3 = table[w>>(64-codeLen)]
-		}
-		d[0], d[1], d[2], d[3] = byte(s0>>8), byte(s1>>8), byte(s2>>8), byte(s3>>8)
-		pos += int((s0 + s1 + s2 + s3) & 0xff)
-		dst = dst[perWord:]
+		pos = 8*at - have
 	}
 	if len(dst) > 0 {
 		// Either few bytes of dst are left, or fewer than 8 of b.

@@ -114,7 +114,7 @@ func (c *Columns) decodeRegular(body []byte, mint, maxt int64) (done bool, err e
 	n, nt := int(count), len(c.T)
 	c.T = slices.Grow(c.T, n)[:nt+n]
 	c.V = slices.Grow(c.V, n)[:nt+n]
-	rampTimes(c.T[nt:], first, int64(step))
+	ramp(c.T[nt:], first, int64(step))
 	v := c.V[nt:]
 	if head := body[at]; body[at+1] == 0 && head&7 == kindLevel && head < scaleBits<<headerScaleShift {
 		// A constant.

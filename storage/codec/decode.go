@@ -88,13 +88,7 @@ func (d *decoder) decodeTimes(r *reader, h *header, t []int64, first int64) erro
 		if err := decodeInts(d, r, &c, t); err != nil {
 			return err
 		}
-		disorder := t[0] ^ first
-		for i := 1; i < len(t); i++ {
-			if t[i] <= t[i-1] {
-				disorder = -1
-			}
-		}
-		if disorder != 0 {
+		if t[0] != first || !increasing(t) {
 			return corrupt("timestamps of a block do not increase")
 		}
 		return nil
@@ -110,7 +104,7 @@ func (d *decoder) decodeTimes(r *reader, h *header, t []int64, first int64) erro
 			return err
 		}
 	}
-	rampTimes(t, first, step)
+	ramp(t, first, step)
 	return nil
 }
 
@@ -213,6 +207,11 @@ func decodeInts[T number](d *decoder, r *reader, c *column, k []T) error {
 
 // ramp fills k with x, x + step, x + 2 step, and so on.
 func ramp[T number](k []T, x, step int64) {
+	if len(k) >= 16 {
+		n := rampFast(k, x, step)
+		k = k[n:]
+		x += int64(n) * step
+	}
 	for ; len(k) >= 4; k = k[4:] {
 		k[0], k[1], k[2], k[3] = T(x), T(x+step), T(x+2*step), T(x+3*step)
 		x += 4 * step
@@ -223,14 +222,9 @@ func ramp[T number](k []T, x, step int64) {
 	}
 }
 
-// rampTimes is ramp for many timestamps.
-func rampTimes(t []int64, x, step int64) {
-	n := rampFast(t, x, step)
-	ramp(t[n:], x+int64(n)*step, step)
-}
-
 // repeat fills v with x.
 func repeat(v []float64, x float64) {
+	v = v[repeatFast(v, x):]
 	for ; len(v) >= 4 && len(v) <= 64; v = v[4:] {
 		v[0], v[1], v[2], v[3] = x, x, x, x
 	}

@@ -160,7 +160,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func UvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
 
 func appendChecksum(dst []byte, start int) []byte {
-	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+	return binary.BigEndian.AppendUint32(dst, checksum(dst[start:]))
 }
 
 // checked returns row without its checksum, having verified that.
@@ -169,7 +169,7 @@ func checked(row []byte) ([]byte, error) {
 		return nil, corrupt("%d bytes are too few for a row", len(row))
 	}
 	body := row[:len(row)-checksumLen]
-	if got, want := crc32.Checksum(body, castagnoli), binary.BigEndian.Uint32(row[len(body):]); got != want {
+	if got, want := checksum(body), binary.BigEndian.Uint32(row[len(body):]); got != want {
 		return nil, corrupt("checksum is %08x, must be %08x", got, want)
 	}
 	return body, nil

@@ -3,6 +3,7 @@
 package codec
 
 import (
+	"hash/crc32"
 	"math"
 	"unsafe"
 )
@@ -38,6 +39,22 @@ func integrateIntsAVX2(k *int64, low, high *byte, n int, base, slope, unit int64
 //
 //go:noescape
 func rampIntsAVX2(k *int64, n int, x, step int64)
+
+// rampFloatsAVX2 is ramp for n values, a multiple of eight and not zero, and those and the eight that would follow are
+// below 2^53.
+//
+//go:noescape
+func rampFloatsAVX2(k *float64, n int, x, step float64)
+
+// increasesAVX2 reports whether each of the first n integers, a multiple of four and not zero, is below the one behind it.
+//
+//go:noescape
+func increasesAVX2(t *int64, n int) bool
+
+// castagnoliSSE42 is the CRC-32C of n bytes. Each processor with AVX2 has it.
+//
+//go:noescape
+func castagnoliSSE42(b *byte, n int) uint32
 
 // integrateFast computes the integers of a column from residuals of at most sixteen bits. Of values it makes what they are
 // in the end, and notes that they are divided. It returns false if it did nothing, as a column of this kind, or with numbers
@@ -88,12 +105,49 @@ func integrateFast[T number](c *column, k []T, low, high []byte) bool {
 	return true
 }
 
-// rampFast does the first samples of a ramp of integers, and returns how many.
-func rampFast(k []int64, x, step int64) int {
+// rampFast does the first samples of a ramp, and returns how many.
+func rampFast[T number](k []T, x, step int64) int {
 	n := len(k) &^ 7
 	if !useAVX2 || n == 0 {
 		return 0
 	}
-	rampIntsAVX2(unsafe.SliceData(k), n, x, step)
+	switch k := any(unsafe.SliceData(k)).(type) {
+	case *int64:
+		rampIntsAVX2(k, n, x, step)
+	case *float64:
+		x, step := float64(x), float64(step)
+		if math.Abs(x)+math.Abs(step)*float64(n+8) >= 1<<52 {
+			return 0
+		}
+		rampFloatsAVX2(k, n, x, step)
+	}
 	return n
+}
+
+// repeatFast does the first values of repeat, and returns how many.
+func repeatFast(v []float64, x float64) int {
+	n := len(v) &^ 7
+	if !useAVX2 || n == 0 {
+		return 0
+	}
+	rampIntsAVX2((*int64)(unsafe.Pointer(unsafe.SliceData(v))), n, int64(math.Float64bits(x)), 0)
+	return n
+}
+
+// increasing reports whether each timestamp, of one at least, is above the one before it.
+func increasing(t []int64) bool {
+	n := (len(t) - 1) &^ 3
+	if !useAVX2 || n == 0 {
+		return firstDisorder(t) < 0
+	}
+	return increasesAVX2(unsafe.SliceData(t), n) && firstDisorder(t[n:]) < 0
+}
+
+// checksum is the CRC-32C of b. The one of the library takes as long for what is before the first and behind the last
+// aligned eight bytes as for a short row; of much it does three parts at once.
+func checksum(b []byte) uint32 {
+	if !useAVX2 || len(b) >= 512 {
+		return crc32.Checksum(b, castagnoli)
+	}
+	return castagnoliSSE42(unsafe.SliceData(b), len(b))
 }

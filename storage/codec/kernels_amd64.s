@@ -345,3 +345,75 @@ loop:
 	JG   loop
 	VZEROUPPER
 	RET
+
+// func rampFloatsAVX2(k *float64, n int, x, step float64)
+TEXT ·rampFloatsAVX2(SB), NOSPLIT, $0-32
+	MOVQ k+0(FP), DI
+	MOVQ n+8(FP), CX
+	VBROADCASTSD x+16(FP), Y0
+	VBROADCASTSD step+24(FP), Y13
+	VMULPD upTo7<>+0(SB), Y13, Y15
+	VMULPD upTo7<>+32(SB), Y13, Y14
+	VADDPD Y0, Y15, Y15
+	VADDPD Y0, Y14, Y14
+	VBROADCASTSD upTo7<>+64(SB), Y0
+	VMULPD Y0, Y13, Y13
+loop:
+	VMOVUPD Y15, (DI)
+	VMOVUPD Y14, 32(DI)
+	VADDPD Y13, Y15, Y15
+	VADDPD Y13, Y14, Y14
+	ADDQ $64, DI
+	SUBQ $8, CX
+	JG   loop
+	VZEROUPPER
+	RET
+
+// func increasesAVX2(t *int64, n int) bool
+TEXT ·increasesAVX2(SB), NOSPLIT, $0-17
+	MOVQ t+0(FP), SI
+	MOVQ n+8(FP), CX
+	VPCMPEQQ Y1, Y1, Y1
+loop:
+	VMOVDQU 8(SI), Y0
+	VPCMPGTQ (SI), Y0, Y0
+	VPAND Y0, Y1, Y1
+	ADDQ $32, SI
+	SUBQ $4, CX
+	JG   loop
+	VPMOVMSKB Y1, AX
+	VZEROUPPER
+	CMPL AX, $-1
+	SETEQ ret+16(FP)
+	RET
+
+// func castagnoliSSE42(b *byte, n int) uint32
+TEXT ·castagnoliSSE42(SB), NOSPLIT, $0-20
+	MOVQ b+0(FP), SI
+	MOVQ n+8(FP), CX
+	MOVL $0xffffffff, AX
+	SUBQ $8, CX
+	JLT  four
+eight:
+	CRC32Q (SI), AX
+	ADDQ $8, SI
+	SUBQ $8, CX
+	JGE  eight
+four: // CX is eight less than what is left
+	TESTQ $4, CX
+	JEQ  two
+	CRC32L (SI), AX
+	ADDQ $4, SI
+two:
+	TESTQ $2, CX
+	JEQ  one
+	CRC32W (SI), AX
+	ADDQ $2, SI
+one:
+	TESTQ $1, CX
+	JEQ  none
+	CRC32B (SI), AX
+none:
+	NOTL AX
+	MOVL AX, ret+16(FP)
+	RET

@@ -18,6 +18,7 @@ func TestWithoutKernels(t *testing.T) {
 	t.Run("integrate", TestIntegrate)
 	t.Run("untangle", TestUntangle)
 	t.Run("untangleLong", TestUntangleLong)
-	t.Run("ramp", TestRampTimes)
+	t.Run("ramp", TestRamp)
+	t.Run("increasing", TestIncreasing)
 	t.Run("shortLane", TestShortLane)
 }

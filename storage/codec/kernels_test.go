@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"hash/crc32"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -144,17 +145,56 @@ func requireSameBits(t *testing.T, want, got []float64) {
 	}
 }
 
-// TestRampTimes: of every length, and nothing behind its end.
-func TestRampTimes(t *testing.T) {
+// TestRamp: of every length and steepness, and nothing behind its end.
+func TestRamp(t *testing.T) {
 	r := rand.New(rand.NewPCG(31, 32))
-	for n := range 100 {
-		x, step := r.Int64()-1<<62, r.Int64()>>r.IntN(64)
-		got := make([]int64, n+16)
-		rampTimes(got[:n], x, step)
+	for i := range 2000 {
+		n := i % 100
+		x, step := r.Int64()>>r.IntN(64), r.Int64()>>r.IntN(64)
+		ints, floats, same := make([]int64, n+16), make([]float64, n+16), make([]float64, n+16)
+		ramp(ints[:n], x, step)
+		ramp(floats[:n], x, step)
+		repeat(same[:n], float64(x))
 		for i := range n {
-			require.Equal(t, x+int64(i)*step, got[i])
+			require.Equal(t, x+int64(i)*step, ints[i])
+			require.Equal(t, math.Float64bits(float64(x+int64(i)*step)), math.Float64bits(floats[i]))
+			require.Equal(t, float64(x), same[i])
 		}
-		require.Equal(t, make([]int64, 16), got[n:])
+		require.Equal(t, make([]int64, 16), ints[n:])
+		require.Equal(t, make([]float64, 16), floats[n:])
+		require.Equal(t, make([]float64, 16), same[n:])
+	}
+}
+
+// TestIncreasing finds what is out of order wherever it is.
+func TestIncreasing(t *testing.T) {
+	for n := 1; n < 50; n++ {
+		times := make([]int64, n)
+		for i := range times {
+			times[i] = math.MinInt64 + int64(i)*(math.MaxInt64/25)
+		}
+		require.True(t, increasing(times))
+		for i := 1; i < n; i++ {
+			was := times[i]
+			times[i] = times[i-1]
+			require.False(t, increasing(times), "%d of %d", i, n)
+			times[i] = math.MinInt64
+			require.False(t, increasing(times), "%d of %d", i, n)
+			times[i] = was
+		}
+	}
+}
+
+// TestChecksum: of rows of every length, wherever they begin.
+func TestChecksum(t *testing.T) {
+	r := rand.New(rand.NewPCG(35, 36))
+	b := make([]byte, 700)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	for n := range 600 {
+		row := b[n%9:][:n]
+		require.Equal(t, crc32.Checksum(row, castagnoli), checksum(row), n)
 	}
 }
 
