@@ -133,23 +133,33 @@ func decodeInts[T number](d *decoder, r *reader, c *column, k []T) error {
 		ramp(k, c.base, slope)
 		return nil
 	}
-	if d.version == version1 && n <= 64 && c.width >= 1 && c.width <= 8 && c.ext&(extSparse|extExceptions) == 0 {
+	if d.version == version1 && n <= 64 && c.width >= 1 && c.width <= 16 && c.ext&(extSparse|extExceptions) == 0 {
 		// Most short columns: no scratch is needed.
-		b, at := r.b, (c.width+3)/4
+		b, at, groups := r.b, (c.width+3)/4, (n+7)/8
 		if at > len(b) {
 			return corrupt("plane kinds are cut off")
 		}
-		how := uint(b[0])
-		if at > 1 {
-			how |= uint(b[1]) << 8
+		var lanes [2][64]byte
+		how := shortKinds(b, at, 0)
+		count := 1
+		if c.width > 8 {
+			count = 2
+			if at = shortLane(b, at, how, 8, groups, &lanes[0]); at >= 0 {
+				at = shortLane(b, at, shortKinds(b, (c.width+3)/4, 2), c.width-8, groups, &lanes[1])
+			}
+		} else {
+			at = shortLane(b, at, how, c.width, groups, &lanes[0])
 		}
-		var lane [64]byte
-		if at = shortLane(b, at, how, c.width, (n+7)/8, &lane); at < 0 {
+		if at < 0 {
 			return corrupt("planes are cut off or malformed")
 		}
 		r.b = b[at:]
-		if !integrateFast(c, k, lane[:n], nil) {
-			integrateBytes(c, k, lane[:n])
+		switch {
+		case integrateFast(c, k, &lanes[0][0], 64, count):
+		case count == 1:
+			integrateBytes(c, k, lanes[0][:n])
+		default:
+			integratePairs(c, k, lanes[0][:n], lanes[1][:n])
 		}
 		return nil
 	}
@@ -188,15 +198,12 @@ func decodeInts[T number](d *decoder, r *reader, c *column, k []T) error {
 				return err
 			}
 		}
-		switch lanes {
-		case 1:
-			if !integrateFast(c, k, s.lanes[0][:n], nil) {
-				integrateBytes(c, k, s.lanes[0][:n])
-			}
-		case 2:
-			if !integrateFast(c, k, s.lanes[0][:n], s.lanes[1][:n]) {
-				integratePairs(c, k, s.lanes[0][:n], s.lanes[1][:n])
-			}
+		switch {
+		case integrateFast(c, k, &s.lanes[0][0], maxBlock, lanes):
+		case lanes == 1:
+			integrateBytes(c, k, s.lanes[0][:n])
+		case lanes == 2:
+			integratePairs(c, k, s.lanes[0][:n], s.lanes[1][:n])
 		default:
 			s.widen(lanes, n)
 			integrate(c, k, s.x[:n])

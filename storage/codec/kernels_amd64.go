@@ -23,14 +23,15 @@ func untangleAVX2(planes *[8]*byte, lane *byte, words int)
 //go:noescape
 func untangleWordsAVX2(p *[8]uint64, out *[64]byte)
 
-// integrateFloatsAVX2 computes n values of a column, and divides them. Their residuals, summed up order times, are below
-// 2^31, and the values and all that they are computed from are below 2^53 before the division, so that each is exact. Both
-// lanes are as long as a multiple of eight; high may be nil.
+// integrateFloatsAVX2 computes n values of a column, and divides them. Their residuals are int32 in 1 to 4 lanes, each stride
+// bytes behind the one before and as long as a multiple of eight. The values and all that they are computed from, with
+// the residuals summed up order times, are below 2^53 before the division, so that each is exact.
 //
 //go:noescape
-func integrateFloatsAVX2(k *float64, low, high *byte, n int, base, slope, unit, divisor float64, order, zigzag int)
+func integrateFloatsAVX2(k *float64, lanes *byte, stride, count, n int, base, slope, unit, divisor float64, order, zigzag int)
 
-// integrateIntsAVX2 computes n integers of a column. Their residuals, summed up order times, are below 2^31, as the unit is.
+// integrateIntsAVX2 computes n integers of a column. Their residuals, summed up order times, are below 2^31, as the unit is. high may
+// be nil.
 //
 //go:noescape
 func integrateIntsAVX2(k *int64, low, high *byte, n int, base, slope, unit int64, order, zigzag int)
@@ -56,53 +57,69 @@ func increasesAVX2(t *int64, n int) bool
 //go:noescape
 func castagnoliSSE42(b *byte, n int) uint32
 
-// integrateFast computes the integers of a column from residuals of at most sixteen bits. Of values it makes what they are
-// in the end, and notes that they are divided. It returns false if it did nothing, as a column of this kind, or with numbers
-// as large, is none for a kernel. high is nil if residuals have at most eight bits; both must have room for a multiple of
-// eight.
-func integrateFast[T number](c *column, k []T, low, high []byte) bool {
+// integrateFast computes the integers of a column from residuals in count lanes, each stride bytes behind the one before. Of
+// values it makes what they are in the end, and notes that they are divided. It returns false if it did nothing, as a column
+// of this kind, or with numbers as large, is none for a kernel. Lanes must have room for a multiple of eight.
+func integrateFast[T number](c *column, k []T, lanes *byte, stride, count int) bool {
 	n := len(k)
-	if !useAVX2 || n < 8 || c.unit >= 1<<31 {
+	if !useAVX2 || n < 8 || c.unit >= 1<<31 || count > 3 && (count > 4 || !c.zigzag) {
 		return false
 	}
-	// Sums of residuals up to n times the greatest; of sums n*(n+1)/2 times.
-	order, sums := 0, 1.0
-	slope := c.slope
-	greatest := 255.0
-	var top *byte
-	if high != nil {
-		greatest, top = 65535, unsafe.SliceData(high)
-	}
+	order, slope := 0, c.slope
 	switch c.kind {
 	case kindLevel:
 		slope = 0
 	case kindLine:
 	case kindDelta:
-		order, sums = 1, float64(n)
+		order = 1
 	case kindDelta2:
-		order, sums = 2, float64(n*(n+1)/2)
-		if sums*greatest >= 1<<31 || low[0] != 0 || high != nil && high[0] != 0 {
-			return false
+		order = 2
+		for l := range count {
+			if *(*byte)(unsafe.Add(unsafe.Pointer(lanes), l*stride)) != 0 { // the first has no part in the slope
+				return false
+			}
 		}
 	default:
 		return false
 	}
+	// Sums of residuals are up to n times the greatest, sums of sums n*(n+1)/2 times.
+	greatest := float64(uint64(1)<<(8*count&63)) * sums(order, n)
 	zz := 0
 	if c.zigzag {
 		zz = 1
 	}
 	switch k := any(unsafe.SliceData(k)).(type) {
 	case *int64:
-		integrateIntsAVX2(k, unsafe.SliceData(low), top, n, c.base, slope, int64(c.unit), order, zz)
-	case *float64:
-		base, line, unit := float64(c.base), float64(slope), float64(c.unit)
-		if math.Abs(base)+math.Abs(line)*float64(n+8)+sums*greatest*unit >= 1<<52 {
+		if count > 2 || greatest >= 1<<31 {
 			return false
 		}
-		integrateFloatsAVX2(k, unsafe.SliceData(low), top, n, base, line, unit, pow10[c.scale], order, zz)
+		var high *byte
+		if count == 2 {
+			high = (*byte)(unsafe.Add(unsafe.Pointer(lanes), stride))
+		}
+		integrateIntsAVX2(k, lanes, high, n, c.base, slope, int64(c.unit), order, zz)
+	case *float64:
+		base, line, unit := float64(c.base), float64(slope), float64(c.unit)
+		if math.Abs(base)+math.Abs(line)*float64(n+8)+greatest*max(unit, 1) >= 1<<52 {
+			return false
+		}
+		integrateFloatsAVX2(k, lanes, stride, count, n, base, line, unit, pow10[c.scale], order, zz)
 		c.divided = true
 	}
 	return true
+}
+
+// sums is how many times the greatest of n and up to seven more a sum is of them, or of such sums if order is 2.
+func sums(order, n int) float64 {
+	n += 7
+	switch order {
+	case 0:
+		return 1
+	case 1:
+		return float64(n)
+	default:
+		return float64(n * (n + 1) / 2)
+	}
 }
 
 // rampFast does the first samples of a ramp, and returns how many.

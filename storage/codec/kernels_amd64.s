@@ -154,20 +154,12 @@ TEXT ·untangleWordsAVX2(SB), NOSPLIT, $0-16
 	VZEROUPPER
 	RET
 
-// RESIDUALS loads eight residuals from SI, with their high bytes from DX if that is not nil, into Y0 as int32, and undoes
-// the zigzag: X10 is 1 and Y9 are ones for columns with it, zero for others. Y6 is zero.
-#define RESIDUALS \
-	VPMOVZXBD (SI), Y0   \
-	TESTQ     DX, DX     \
-	JEQ       5(PC)      \
-	VPMOVZXBD (DX), Y1   \
-	VPSLLD    $8, Y1, Y1 \
-	VPOR      Y1, Y0, Y0 \
-	ADDQ      $8, DX     \
-	VPAND     Y9, Y0, Y1 \
-	VPSRLD    X10, Y0, Y0 \
-	VPSUBD    Y1, Y6, Y1 \
-	VPXOR     Y1, Y0, Y0
+// UNZIGZAG undoes the zigzag of the int32 in Y0. X10 is 1 and Y9 are ones for columns with it, and zero for others. Y6 is zero.
+#define UNZIGZAG \
+	VPAND  Y9, Y0, Y1  \
+	VPSRLD X10, Y0, Y0 \
+	VPSUBD Y1, Y6, Y1  \
+	VPXOR  Y1, Y0, Y0
 
 // SUM replaces Y0 by the sums of its integers up to each, and of those before, which carry has. Y5 are sevens.
 // VPERM2I128 gives the sum of the low half to the high one.
@@ -183,43 +175,79 @@ TEXT ·untangleWordsAVX2(SB), NOSPLIT, $0-16
 	VPADDD     carry, Y0, Y0     \
 	VPADDD     Y1, carry, carry
 
-// func integrateFloatsAVX2(k *float64, low, high *byte, n int, base, slope, unit, divisor float64, order, zigzag int)
-TEXT ·integrateFloatsAVX2(SB), NOSPLIT, $64-80
+// ADDUP replaces the eight numbers in Y2 and Y3 by their sums up to each, and of those before, which carry has.
+#define ADDUP(carry) \
+	VPSLLDQ    $8, Y2, Y0        \
+	VPSLLDQ    $8, Y3, Y1        \
+	VADDPD     Y0, Y2, Y2        \
+	VADDPD     Y1, Y3, Y3        \
+	VPERM2F128 $0x08, Y2, Y2, Y0 \
+	VPERM2F128 $0x08, Y3, Y3, Y1 \
+	VUNPCKHPD  Y0, Y0, Y0        \
+	VUNPCKHPD  Y1, Y1, Y1        \
+	VADDPD     Y0, Y2, Y2        \
+	VADDPD     Y1, Y3, Y3        \
+	VPERMPD    $0xff, Y2, Y0     \
+	VPERMPD    $0xff, Y3, Y1     \
+	VADDPD     carry, Y2, Y2     \
+	VADDPD     Y0, carry, carry  \
+	VADDPD     carry, Y3, Y3     \
+	VADDPD     Y1, carry, carry
+
+// func integrateFloatsAVX2(k *float64, lanes *byte, stride, count, n int, base, slope, unit, divisor float64, order, zigzag int)
+TEXT ·integrateFloatsAVX2(SB), NOSPLIT, $64-88
 	MOVQ k+0(FP), DI
-	MOVQ low+8(FP), SI
-	MOVQ high+16(FP), DX
-	MOVQ n+24(FP), CX
-	VBROADCASTSD slope+40(FP), Y13
+	MOVQ lanes+8(FP), SI
+	MOVQ stride+16(FP), R11
+	LEAQ (R11)(R11*2), R13
+	MOVQ count+24(FP), R12
+	MOVQ n+32(FP), CX
+	VBROADCASTSD slope+48(FP), Y13
 	VMULPD upTo7<>+0(SB), Y13, Y15
 	VMULPD upTo7<>+32(SB), Y13, Y14
-	VBROADCASTSD base+32(FP), Y0
+	VBROADCASTSD base+40(FP), Y0
 	VADDPD Y0, Y15, Y15 // the line, of four samples
 	VADDPD Y0, Y14, Y14 // and of the four after them
 	VBROADCASTSD upTo7<>+64(SB), Y0
 	VMULPD Y0, Y13, Y13
-	VBROADCASTSD unit+48(FP), Y12
-	VBROADCASTSD divisor+56(FP), Y11
-	MOVQ order+64(FP), R8
-	VMOVQ zigzag+72(FP), X10
-	VPBROADCASTD zigzag+72(FP), Y9
+	VBROADCASTSD unit+56(FP), Y12
+	VBROADCASTSD divisor+64(FP), Y11
+	MOVQ order+72(FP), R8
+	VMOVQ zigzag+80(FP), X10
+	VPBROADCASTD zigzag+80(FP), Y9
 	VPXOR Y8, Y8, Y8
 	VPXOR Y7, Y7, Y7
 	VPXOR Y6, Y6, Y6
-	VMOVDQU sevens<>+0(SB), Y5
-	MOVQ divisor+56(FP), R9
+	MOVQ divisor+64(FP), R9
 	MOVQ $0x3ff0000000000000, R10 // 1.0
 loop:
-	RESIDUALS
-	CMPQ R8, $1
-	JLT  summed
-	SUM(Y8)
-	CMPQ R8, $1
-	JEQ  summed
-	SUM(Y7)
-summed:
+	VPMOVZXBD (SI), Y0
+	CMPQ R12, $2
+	JLT  loaded
+	VPMOVZXBD (SI)(R11*1), Y1
+	VPSLLD $8, Y1, Y1
+	VPOR Y1, Y0, Y0
+	JEQ  loaded
+	VPMOVZXBD (SI)(R11*2), Y1
+	VPSLLD $16, Y1, Y1
+	VPOR Y1, Y0, Y0
+	CMPQ R12, $3
+	JEQ  loaded
+	VPMOVZXBD (SI)(R13*1), Y1
+	VPSLLD $24, Y1, Y1
+	VPOR Y1, Y0, Y0
+loaded:
+	UNZIGZAG
 	VEXTRACTI128 $1, Y0, X1
 	VCVTDQ2PD X0, Y2
 	VCVTDQ2PD X1, Y3
+	CMPQ R8, $1
+	JLT  summed
+	ADDUP(Y8)
+	CMPQ R8, $1
+	JEQ  summed
+	ADDUP(Y7)
+summed:
 	VMULPD Y12, Y2, Y2
 	VMULPD Y12, Y3, Y3
 	VADDPD Y15, Y2, Y2
@@ -280,7 +308,15 @@ TEXT ·integrateIntsAVX2(SB), NOSPLIT, $64-72
 	VPXOR Y7, Y7, Y7
 	VMOVDQU sevens<>+0(SB), Y5
 loop:
-	RESIDUALS
+	VPMOVZXBD (SI), Y0
+	TESTQ DX, DX
+	JEQ  loaded
+	VPMOVZXBD (DX), Y1
+	VPSLLD $8, Y1, Y1
+	VPOR Y1, Y0, Y0
+	ADDQ $8, DX
+loaded:
+	UNZIGZAG
 	CMPQ R8, $1
 	JLT  summed
 	SUM(Y8)

@@ -11,8 +11,8 @@ const useAVX2 = false
 func untangleAVX2(*[8]*byte, *byte, int)      { panic("codec: no kernels") }
 func untangleWordsAVX2(*[8]uint64, *[64]byte) { panic("codec: no kernels") }
 
-func integrateFast[T number](*column, []T, []byte, []byte) bool { return false }
-func rampFast[T number]([]T, int64, int64) int                  { return 0 }
-func repeatFast([]float64, float64) int                         { return 0 }
-func increasing(t []int64) bool                                 { return firstDisorder(t) < 0 }
-func checksum(b []byte) uint32                                  { return crc32.Checksum(b, castagnoli) }
+func integrateFast[T number](*column, []T, *byte, int, int) bool { return false }
+func rampFast[T number]([]T, int64, int64) int                   { return 0 }
+func repeatFast([]float64, float64) int                          { return 0 }
+func increasing(t []int64) bool                                  { return firstDisorder(t) < 0 }
+func checksum(b []byte) uint32                                   { return crc32.Checksum(b, castagnoli) }

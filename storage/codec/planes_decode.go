@@ -146,16 +146,22 @@ func (s *scratch) denseShort(r *reader, width, groups int) error {
 	}
 	kinds := b[:at]
 	for low := 0; low < width; low += 8 {
-		how := uint(kinds[low>>2])
-		if low>>2+1 < len(kinds) {
-			how |= uint(kinds[low>>2+1]) << 8
-		}
+		how := shortKinds(kinds, len(kinds), low>>2)
 		if at = shortLane(b, at, how, min(width-low, 8), groups, (*[64]byte)(s.lanes[low>>3&7][:])); at < 0 {
 			return corrupt("planes are cut off or malformed")
 		}
 	}
 	r.b = b[at:]
 	return nil
+}
+
+// shortKinds returns the kinds of eight planes, or of fewer at the end, of which b[at:end] has those of four in each byte.
+func shortKinds(b []byte, end, at int) uint {
+	how := uint(b[at])
+	if at+1 < end {
+		how |= uint(b[at+1]) << 8
+	}
+	return how
 }
 
 // shortLane reads up to eight planes of up to eight bytes at b[at:], of the kinds how, two bits
