@@ -234,6 +234,8 @@ var (
 	ReadyPatience string
 	//go:embed queries/ready_patience_end.sql
 	ReadyPatienceEnd string
+	//go:embed queries/ready_row.sql
+	ReadyRow string
 	//go:embed queries/relations_size.sql
 	RelationsSize string
 	//go:embed queries/retention_clear.sql

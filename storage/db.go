@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -133,6 +134,8 @@ func Open(ctx context.Context, cfg Config) (_ *DB, err error) {
 		db.log.Close()
 		return nil, err
 	}
+	db.readiness.wait(ctx)
+	runtime.GC() // What loading leaves behind is as much as what stays, and would be collected during the first queries.
 	run, stop := context.WithCancel(context.Background())
 	db.stop = stop
 	db.busy, db.noted = map[string]bool{}, map[string]int64{}

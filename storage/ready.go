@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,16 +15,17 @@ import (
 )
 
 const (
-	readyDays    = 2                // of the past, whose tables are looked at
-	readyTimeout = 10 * time.Second // of one try
-	readyRest    = 5 * time.Second  // after a try at least, and twice as long after the next that fails
-	readyMost    = time.Minute
+	readyDays     = 2                // of the past, whose tables are looked at
+	readyTimeout  = 10 * time.Second // of one try
+	readyPatience = time.Second      // of Open
+	readyRest     = 5 * time.Second  // after a try at least, and twice as long after the next that fails
+	readyMost     = time.Minute
 )
 
 // readiness keeps one connection for queries that has asked before what queries ask, so that the first one need not wait until a connection is made and PostgreSQL
 // has read its own catalogue, parsed and planned. Connections that queries make when there is none are not made ready: what they ask does that.
 //
-// It holds nobody up: it waits for no lock longer than 10 ms, takes a connection only where one is idle or none is there, and has one at a time, for
+// It holds nobody up but Open, for readyPatience at most: it waits for no lock longer than 10 ms, takes a connection only where one is idle or none is there, and has one at a time, for
 // milliseconds; and when it fails, it tries again after a while.
 type readiness struct {
 	pool  *pgxpool.Pool
@@ -32,6 +34,7 @@ type readiness struct {
 	wake  chan struct{}
 	end   context.CancelFunc
 	ended chan struct{}
+	tried chan struct{} // closed after the first try
 }
 
 // isReady is the key of CustomData of a connection that counts.
@@ -60,12 +63,14 @@ func (r *readiness) start(pool *pgxpool.Pool, now func() time.Time) {
 	began, at := time.Now(), now()
 	r.now = func() int64 { return at.Add(time.Since(began)).UnixMilli() }
 	ctx, end := context.WithCancel(context.Background())
-	r.pool, r.end, r.ended = pool, end, make(chan struct{})
+	r.pool, r.end, r.ended, r.tried = pool, end, make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(r.ended)
+		tried := sync.OnceFunc(func() { close(r.tried) })
 		for delay := readyRest; ; {
 			// There is nobody to tell of an error: a query that meets it will.
 			_ = r.once(ctx)
+			tried()
 			rest := time.NewTimer(delay)
 			select {
 			case <-ctx.Done():
@@ -84,6 +89,17 @@ func (r *readiness) start(pool *pgxpool.Pool, now func() time.Time) {
 			}
 		}
 	}()
+}
+
+// wait returns after the first try, or readyPatience: until then a query would not find the connection that is being made ready, and make one of its own.
+func (r *readiness) wait(ctx context.Context) {
+	patience := time.NewTimer(readyPatience)
+	defer patience.Stop()
+	select {
+	case <-r.tried:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
 }
 
 // stop must be called before the pool is closed. It may be called without start.
