@@ -284,6 +284,36 @@ func (m *members) open(r Row) ([]Row, error) {
 	return rows, nil
 }
 
+// single tells whether a bundle can stand in the long-term store as well, has one packed row for each of its series, and pass is true of all
+// their IDs. It says how many there are. Of a damaged bundle it is false.
+func single(r Row, pass func(id uint64) bool) (members int, ok bool) {
+	d := directory{b: r.Data, at: 1}
+	if len(r.Data) == 0 || r.Data[0] != bundleVersion {
+		return 0, false
+	}
+	for range d.count() {
+		if d.length() >= referLeast { // it would be kept in the table times
+			return 0, false
+		}
+	}
+	members = d.count()
+	id := r.SeriesID
+	for i := range members {
+		more := d.uvarint()
+		id += more
+		if more == 0 && i > 0 || !pass(id) {
+			return 0, false
+		}
+		for range 7 { // start, span, n, version, encoding, times, length
+			d.uvarint()
+		}
+	}
+	if d.bad || len(r.Data)-d.at < 4 || binary.BigEndian.Uint32(r.Data[d.at:]) != crc32.Checksum(r.Data[:d.at], castagnoli) {
+		return 0, false
+	}
+	return members, true
+}
+
 // directory reads numbers; what is out of bounds makes it bad.
 type directory struct {
 	b   []byte

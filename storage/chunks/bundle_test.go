@@ -306,3 +306,62 @@ func TestBundlesFillTheirPages(t *testing.T) {
 	require.Less(t, float64(waste)/float64(written), 0.015, "by chance it is half a piece of each bundle, 3 %%")
 	t.Logf("%d bundles of %d bytes, %.1f %% more for pieces that are not full", bundles, written/bundles, 100*float64(waste)/float64(written))
 }
+
+// TestSingle: a bundle stands in the long-term store as it is if it has one row for each series, whose IDs all pass, and keeps no timestamps that belong into
+// the table of them; a damaged directory never does.
+func TestSingle(t *testing.T) {
+	all := func(uint64) bool { return true }
+	bundleOf := func(late bool, samples int, ids ...uint64) Row {
+		b, times := &bundle{}, &timesOf{}
+		for i, id := range ids {
+			r, _ := packed(t, 7<<metricShift|id, uint64(i), samples, late, times)
+			require.True(t, b.fits(r))
+			b.add(r)
+		}
+		return tableRow(b)
+	}
+	r := bundleOf(false, 40, 1, 2, 5, 900)
+	var seen []uint64
+	n, ok := single(r, func(id uint64) bool { seen = append(seen, id&(1<<metricShift-1)); return true })
+	require.True(t, ok)
+	require.Equal(t, 4, n)
+	require.Equal(t, []uint64{1, 2, 5, 900}, seen)
+
+	_, ok = single(r, func(id uint64) bool { return id&(1<<metricShift-1) != 5 })
+	require.False(t, ok, "one does not pass")
+	_, ok = single(bundleOf(false, 40, 1, 2, 2, 3), all)
+	require.False(t, ok, "two rows of a series")
+	_, ok = single(bundleOf(true, 5, 1, 2), all)
+	require.True(t, ok, "few shared timestamps")
+	_, ok = single(bundleOf(true, 480, 1, 2), all)
+	require.False(t, ok, "many shared timestamps")
+
+	b := &bundle{refer: true}
+	times := &timesOf{}
+	for i := range uint64(3) {
+		row, _ := packed(t, 7<<metricShift|i, i, 480, true, times)
+		b.add(row)
+	}
+	_, ok = single(tableRow(b), all)
+	require.False(t, ok, "it refers to the table of timestamps")
+
+	_, ok = single(Row{Encoding: EncodingBundle}, all)
+	require.False(t, ok)
+	directory := len(r.Data)
+	for _, m := range func() []Row { rows, err := new(members).of(r); require.NoError(t, err); return rows }() {
+		directory -= len(m.Data)
+	}
+	for i := range directory {
+		for bit := range 8 {
+			broken := r
+			broken.Data = append([]byte(nil), r.Data...)
+			broken.Data[i] ^= 1 << bit
+			_, ok = single(broken, all)
+			require.False(t, ok, "byte %d, bit %d", i, bit)
+		}
+		cut := r
+		cut.Data = r.Data[:i]
+		_, ok = single(cut, all)
+		require.False(t, ok, "cut off at %d", i)
+	}
+}

@@ -140,7 +140,7 @@ func (s *Store) erase(ctx context.Context, epoch int64, part int32, into string,
 		var found []wide
 		err = each(rows, func(r Row, last int64) error {
 			r.Data = slices.Clone(r.Data)
-			found = append(found, wide{r, last})
+			found = append(found, wide{Row: r, last: last})
 			return nil
 		})
 		if err != nil || len(found) == 0 {

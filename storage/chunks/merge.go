@@ -87,18 +87,18 @@ func (s *Store) Merge(ctx context.Context, epoch int64) (Merged, error) {
 }
 
 func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level int16) (done Merged, err error) {
+	width := int64(Window)
+	if level > 0 {
+		width = Day
+	}
 	room, out := s.steps.lend()
-	in, err := s.readPart(ctx, part, room)
+	in, err := s.readPart(ctx, part, width, room)
 	if err != nil {
 		return done, err
 	}
 	defer func() { s.steps.give(in.rows, out) }()
 	if err := s.loadImports(ctx); err != nil {
 		return done, err
-	}
-	width := int64(Window)
-	if level > 0 {
-		width = Day
 	}
 	var times timesOf
 	for rest := in.rows; len(rest) > 0; {
@@ -123,6 +123,9 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 		place(r)
 	}
 	for _, r := range in.broken {
+		place(r.Row)
+	}
+	for _, r := range in.whole {
 		place(r.Row)
 	}
 	if err := s.room(ctx, epoch, level, days); err != nil {
@@ -160,12 +163,27 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 				return err
 			}
 		}
-		if len(out)+len(in.broken) > 0 {
+		if len(out)+len(in.broken)+len(in.whole) > 0 {
 			w, err := stream(ctx, tx, sql, func(w *Writer) error {
+				whole := in.whole
+				before := func(id uint64) error { // writes the bundles before the series
+					for ; len(whole) > 0 && whole[0].SeriesID < id; whole = whole[1:] {
+						if err := w.writeWhole(to(whole[0].Row), whole[0]); err != nil {
+							return err
+						}
+					}
+					return nil
+				}
 				for _, r := range out {
+					if err := before(r.SeriesID); err != nil {
+						return err
+					}
 					if err := w.Write(to(r), r); err != nil {
 						return err
 					}
+				}
+				if err := before(math.MaxUint64); err != nil {
+					return err
 				}
 				for _, r := range in.broken {
 					if err := w.writeRaw(to(r.Row), r.Row, r.last); err != nil {
@@ -177,7 +195,7 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 			if err != nil {
 				return err
 			}
-			done = Merged{Rows: int64(len(in.rows)), RowsOut: w.Rows, Samples: w.Samples, Bytes: w.Bytes}
+			done = Merged{Rows: int64(len(in.rows)) + in.members, RowsOut: w.Rows, Samples: w.Samples, Bytes: w.Bytes}
 			if level > 0 {
 				// What the retention takes out of a day has to be looked for again.
 				if _, err := tx.Exec(ctx, schema.ErasedDayReset, days); err != nil {
@@ -220,21 +238,24 @@ type next struct {
 	from, upto int64
 	rows       []Row
 	broken     []wide // bundles that cannot be read, kept as they are: somebody may still repair them
+	whole      []wide // bundles in which there is nothing to merge, in order of series
+	members    int64  // of whole
 }
 
 // wide is a row of a table, and the last series ID in it.
 type wide struct {
 	Row
-	last int64
+	last    int64
+	members int32 // packed rows, of a bundle that was looked into
 }
 
 // Rows are put into room, as far as it goes.
-func (s *Store) readPart(ctx context.Context, part int32, room []Row) (n next, err error) {
+func (s *Store) readPart(ctx context.Context, part int32, width int64, room []Row) (n next, err error) {
 	if err := s.pool.QueryRow(ctx, schema.PartUpto, part).Scan(&n.from); err != nil {
 		return n, err
 	}
 	for limit := s.steps.of(part); ; limit *= 2 {
-		n.upto, n.rows, n.broken = math.MaxInt64, room[:0], nil
+		n.upto, n.rows, n.broken, n.whole, n.members = math.MaxInt64, room[:0], nil, nil, 0
 		rows, err := s.pool.Query(ctx, schema.Expand(schema.PartRows, "part", int64(part)), n.from, limit)
 		if err != nil {
 			return n, err
@@ -244,7 +265,7 @@ func (s *Store) readPart(ctx context.Context, part int32, room []Row) (n next, e
 		err = each(rows, func(r Row, last int64) error {
 			r.Data = slices.Clone(r.Data)
 			bytes += len(r.Data)
-			found = append(found, wide{r, last})
+			found = append(found, wide{Row: r, last: last})
 			return nil
 		})
 		if err != nil {
@@ -258,8 +279,36 @@ func (s *Store) readPart(ctx context.Context, part int32, room []Row) (n next, e
 			}
 		}
 		s.steps.read(len(found), bytes)
-		return n, s.unpack(ctx, s.pool, &n, found)
+		return n, s.unpack(ctx, s.pool, &n, s.setWhole(&n, found, width))
 	}
+}
+
+// setWhole puts aside the bundles in which there is nothing to merge into windows of the width, and returns the others: a part that was flushed once, or series
+// that lived for a short time, are passed on without looking at each packed row.
+func (s *Store) setWhole(n *next, found []wide, width int64) (rest []wide) {
+	rest = found[:0]
+	reached := int64(math.MinInt64) // the highest series ID so far
+	for i, b := range found {
+		alone := int64(b.SeriesID) > reached && (i+1 == len(found) || int64(found[i+1].SeriesID) > b.last)
+		reached = max(reached, b.last)
+		if alone && int64(b.SeriesID) > n.from && b.last <= n.upto && s.nothingToMerge(&b, width) {
+			n.whole = append(n.whole, b)
+			n.members += int64(b.members)
+		} else {
+			rest = append(rest, b)
+		}
+	}
+	return rest
+}
+
+// nothingToMerge tells whether a bundle whose series have no rows elsewhere would come out of a merge as it is. It says how many members it has.
+func (s *Store) nothingToMerge(b *wide, width int64) bool {
+	if b.Encoding != EncodingBundle || len(b.Data) < bundleLeast || floor(b.Start, width) != floor(b.End, width) {
+		return false
+	}
+	members, ok := single(b.Row, func(id uint64) bool { return s.Erased == nil || len(s.Erased(id)) == 0 })
+	b.members = int32(members)
+	return ok
 }
 
 // unpack takes those rows out of bundles whose turn it is.

@@ -92,6 +92,21 @@ func (w *Writer) writeRaw(part int32, r Row, last int64) error {
 	return w.written()
 }
 
+// writeWhole adds a bundle as it is.
+func (w *Writer) writeWhole(part int32, r wide) error {
+	if b := w.bundles[part]; b != nil {
+		// Of a bundle that went on behind it, IDs would go from before it to after it.
+		if err := w.close(part, b, len(b.rows)); err != nil {
+			return err
+		}
+	}
+	w.Rows += int64(r.members)
+	w.Samples += int64(r.N)
+	w.Bytes += int64(len(r.Data))
+	w.buf = appendTuple(w.buf, part, r.Row, r.last, r.members, func(b []byte) []byte { return append(b, r.Data...) })
+	return w.written()
+}
+
 // close writes the first k rows that a bundle has gathered.
 func (w *Writer) close(part int32, b *bundle, k int) error {
 	if k == 0 {
