@@ -190,7 +190,7 @@ func (db *DB) recover(ctx context.Context, pc *pgxpool.Config) error {
 		return err
 	}
 	log, err := samplelog.Open(ctx, samplelog.Config{
-		Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, pc.ConnConfig.Copy()) },
+		Connect: func(ctx context.Context) (*pgx.Conn, error) { return connect(ctx, pc) },
 		Replayed: func(payload []byte) error {
 			// Not before this process leads: until then another one creates series.
 			if !loaded {

@@ -93,7 +93,7 @@ func OpenImport(ctx context.Context, cfg Config, opts ImportOptions) (_ *Import,
 	if err != nil {
 		return nil, err
 	}
-	im.connect = func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, pc.ConnConfig.Copy()) }
+	im.connect = func(ctx context.Context) (*pgx.Conn, error) { return connect(ctx, pc) }
 	if opts.DryRun {
 		return im, im.look(ctx, pc)
 	}
