@@ -73,8 +73,9 @@ type flush struct {
 	started map[*head.Series]int32 // series that got samples older than the catalogue knew
 	writer  *chunks.Writer
 
-	set  series.Set // of one series and window
-	rows []head.Row // of one series
+	set    series.Set   // of one series and window
+	packed []chunks.Row // of it
+	rows   []head.Row   // of one series
 }
 
 func (f *flush) run(ctx context.Context) error {
@@ -155,10 +156,11 @@ func (f *flush) pack(w *chunks.Writer, part int32, s *head.Series, samples []hea
 			set.Histograms = append(set.Histograms, hs[0])
 			hs = hs[1:]
 		}
-		rows, err := chunks.Encode(s.ID, f.version, set)
+		rows, err := chunks.AppendEncoded(f.packed[:0], s.ID, f.version, set)
 		if err != nil {
 			return nil, err
 		}
+		f.packed = rows
 		for _, r := range rows {
 			if err := w.Write(part, r); err != nil {
 				return nil, err

@@ -137,14 +137,19 @@ func decode(r Row, mint, maxt int64, keepResets bool) (series.Run, error) {
 	return run, nil
 }
 
-// Encode packs the samples of one series into rows: floats, integer histograms and float histograms each into their own.
-func Encode(id uint64, version int32, set *series.Set) ([]Row, error) {
-	return encode(id, version, set, nil)
+// AppendEncoded packs the samples of one series into rows, which it appends to out: floats, integer histograms and float histograms each into their own. On error
+// out is as it was.
+func AppendEncoded(out []Row, id uint64, version int32, set *series.Set) ([]Row, error) {
+	return appendEncoded(out, id, version, set, nil)
 }
 
 // encode lets rows of floats share their timestamps, if it is told with which.
 func encode(id uint64, version int32, set *series.Set, times *timesOf) ([]Row, error) {
-	var out []Row
+	return appendEncoded(nil, id, version, set, times)
+}
+
+func appendEncoded(out []Row, id uint64, version int32, set *series.Set, times *timesOf) ([]Row, error) {
+	had := len(out)
 	for t, v, st := set.T, set.V, set.ST; len(t) > 0; {
 		n := min(len(t), codec.MaxSamples)
 		r := Row{SeriesID: id, Start: t[0], End: t[n-1], N: int32(n), Version: version, Encoding: codec.EncodingFloat}
@@ -163,10 +168,13 @@ func encode(id uint64, version int32, set *series.Set, times *timesOf) ([]Row, e
 		out = append(out, r)
 		t, v = t[n:], v[n:]
 	}
+	if len(set.Histograms) == 0 {
+		return out, nil
+	}
 	for _, float := range [2]bool{false, true} {
 		rows, err := encodeHistograms(id, version, set.Histograms, float)
 		if err != nil {
-			return nil, err
+			return out[:had], err
 		}
 		out = append(out, rows...)
 	}

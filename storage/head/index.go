@@ -123,9 +123,13 @@ func (t *Tenant) locked(all []Entry, fn func(*Entry)) {
 		t.mu.Lock()
 		for i := range all[:n] {
 			if i%ahead == 0 {
-				for _, e := range all[i:min(i+ahead, n)] {
+				soon := all[i:min(i+ahead, n)]
+				for _, e := range soon {
 					t.keys.prefetch(e.Key)
 					t.byLabels.prefetch(e.Hash)
+				}
+				if soon[0].ID != 0 {
+					t.head.prefetchIDs(soon)
 				}
 			}
 			fn(&all[i])

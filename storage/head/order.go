@@ -39,14 +39,34 @@ func (t *byID) find(id uint64) place {
 
 // put adds the place of a series, or replaces it.
 func (t *byID) put(p place) {
-	t.remove(p.id)
-	t.add(p, place.home)
+	if old := t.find(p.id); old != p {
+		if old.ref != 0 {
+			t.table.remove(old, place.home)
+		}
+		t.add(p, place.home)
+	}
 }
 
 // remove takes out a series if it is there.
 func (t *byID) remove(id uint64) {
 	if p := t.find(id); p.ref != 0 {
 		t.table.remove(p, place.home)
+	}
+}
+
+// prefetch asks for the memory where an ID is looked for.
+func (t *byID) prefetch(id uint64) {
+	if len(t.slots) > 0 {
+		prefetch(unsafe.Pointer(&t.slots[t.first(home(id))]))
+	}
+}
+
+// prefetchIDs asks for the memory where the IDs of the entries are looked for.
+func (h *Head) prefetchIDs(all []Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range all {
+		h.byID.prefetch(all[i].ID)
 	}
 }
 
