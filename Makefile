@@ -74,10 +74,12 @@ test differential: export PROMKEEP_TEST_PROMETHEUS = $(abspath $(NEED_PEER))
 test: deps-test deps-newest $(NEED_PEER) ## run all tests, some of them again under the race detector
 	$(GO) test -p $(TEST_PACKAGES_AT_ONCE) -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(TEST_FIRST) $(PACKAGES)
 	$(MAKE) --no-print-directory fuzz
+	@# What it does with unsafe.Pointer, which the race detector checks elsewhere.
+	$(GO) test -gcflags=-d=checkptr -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./storage/head
 ifeq ($(HAVE_CC),)
 	@echo "No C compiler: the race detector is left out"
 else ifneq ($(strip $(RACE_PACKAGES)),)
-	CGO_ENABLED=1 $(GO) test -p $(TEST_PACKAGES_AT_ONCE) -race -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(RACE_PACKAGES)
+	CGO_ENABLED=1 $(GO) test -p $(TEST_PACKAGES_AT_ONCE) -race -vet=off -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(RACE_PACKAGES)
 endif
 
 # How long each fuzz target of the decoders runs: so many inputs, or a time such as 10m. At the end of a time a busy machine may fail what found
