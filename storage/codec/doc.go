@@ -11,6 +11,9 @@
 // FORMAT.md beside this file documents every byte, so that other languages
 // (PL/pgSQL first of all) can decode rows too.
 //
+// On amd64 with AVX2 a few kernels in assembly do what is written in Go beside
+// them, eight samples at a time. The build tag purego leaves them out.
+//
 // The package must not know where rows are kept, what a series is, or what
 // is done with the samples.
 package codec

@@ -23,6 +23,11 @@ func untangleAVX2(planes *[8]*byte, lane *byte, words int)
 //go:noescape
 func untangleWordsAVX2(p *[8]uint64, out *[64]byte)
 
+// tangleAVX2 is tangleWords, from w to planes, of whose bits it leaves those that are set in keep.
+//
+//go:noescape
+func tangleAVX2(w, planes *[8]uint64, keep uint64)
+
 // integrateFloatsAVX2 computes n values of a column, and divides them. Their residuals are int32 in 1 to 4 lanes, each stride
 // bytes behind the one before and as long as a multiple of eight. The values and all that they are computed from, with
 // the residuals summed up order times, are below 2^53 before the division, so that each is exact.

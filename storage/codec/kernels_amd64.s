@@ -154,6 +154,43 @@ TEXT ·untangleWordsAVX2(SB), NOSPLIT, $0-16
 	VZEROUPPER
 	RET
 
+// PLANE takes the highest bit of each byte of Y0 and Y1, and then moves the next ones there.
+#define PLANE(at) \
+	VPMOVMSKB Y0, AX      \
+	VPMOVMSKB Y1, BX      \
+	SHLQ      $32, BX     \
+	ORQ       BX, AX      \
+	ANDQ      DX, AX      \
+	MOVQ      AX, at(DI)  \
+	VPADDB    Y0, Y0, Y0  \
+	VPADDB    Y1, Y1, Y1
+
+// func tangleAVX2(w, planes *[8]uint64, keep uint64)
+TEXT ·tangleAVX2(SB), NOSPLIT, $0-24
+	MOVQ w+0(FP), SI
+	MOVQ planes+8(FP), DI
+	MOVQ keep+16(FP), DX
+	VMOVQ 0(SI), X0 // words, as they may just have been written
+	VMOVHPS 8(SI), X0, X0
+	VMOVQ 16(SI), X2
+	VMOVHPS 24(SI), X2, X2
+	VMOVQ 32(SI), X1
+	VMOVHPS 40(SI), X1, X1
+	VMOVQ 48(SI), X3
+	VMOVHPS 56(SI), X3, X3
+	VINSERTI128 $1, X2, Y0, Y0
+	VINSERTI128 $1, X3, Y1, Y1
+	PLANE(56)
+	PLANE(48)
+	PLANE(40)
+	PLANE(32)
+	PLANE(24)
+	PLANE(16)
+	PLANE(8)
+	PLANE(0)
+	VZEROUPPER
+	RET
+
 // UNZIGZAG undoes the zigzag of the int32 in Y0. X10 is 1 and Y9 are ones for columns with it, and zero for others. Y6 is zero.
 #define UNZIGZAG \
 	VPAND  Y9, Y0, Y1  \

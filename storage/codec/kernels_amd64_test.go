@@ -21,4 +21,5 @@ func TestWithoutKernels(t *testing.T) {
 	t.Run("ramp", TestRamp)
 	t.Run("increasing", TestIncreasing)
 	t.Run("shortLane", TestShortLane)
+	t.Run("shortPlanes", TestShortPlanes)
 }

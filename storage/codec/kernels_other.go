@@ -8,8 +8,9 @@ import "hash/crc32"
 
 const useAVX2 = false
 
-func untangleAVX2(*[8]*byte, *byte, int)      { panic("codec: no kernels") }
-func untangleWordsAVX2(*[8]uint64, *[64]byte) { panic("codec: no kernels") }
+func untangleAVX2(*[8]*byte, *byte, int)        { panic("codec: no kernels") }
+func untangleWordsAVX2(*[8]uint64, *[64]byte)   { panic("codec: no kernels") }
+func tangleAVX2(*[8]uint64, *[8]uint64, uint64) { panic("codec: no kernels") }
 
 func integrateFast[T number](*column, []T, *byte, int, int) bool { return false }
 func rampFast[T number]([]T, int64, int64) int                   { return 0 }

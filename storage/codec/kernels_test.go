@@ -252,8 +252,18 @@ func TestUntangle(t *testing.T) {
 		for i := range again {
 			again[i] = word(got[8*i:])
 		}
+		words := again
 		tangleWords(&again)
 		require.Equal(t, planes, again)
+		if useAVX2 {
+			keep := r.Uint64()
+			tangleAVX2(&words, &words, keep)
+			for p := range again {
+				again[p] &= keep
+			}
+			require.Equal(t, again, words)
+			clear(again[:])
+		}
 		clear(got[:])
 		untangleUpTo(&planes, &got, 8, used)
 		require.Equal(t, want, got)

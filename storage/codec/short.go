@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+	"unsafe"
 )
 
 // Rows of version 1 have fewer than 64 samples, so that a plane is a word. A flush
@@ -27,9 +28,14 @@ const exactTop = 16
 // makePlanes turns the lowest top bits of the residuals into planes.
 func (s *short) makePlanes(top int) {
 	groups := (s.m + 7) / 8
+	keep := ^uint64(0) >> ((64 - 8*groups) & 63)
 	for low := 0; low < top; low += 8 {
 		var w [8]uint64
 		if low == 0 {
+			if useAVX2 && groups > 0 {
+				tangleAVX2((*[8]uint64)(unsafe.Pointer(&s.lane)), (*[8]uint64)(s.planes[:]), keep)
+				continue
+			}
 			for g := range groups {
 				w[g&7] = binary.LittleEndian.Uint64(s.lane[8*g:])
 			}
@@ -43,9 +49,12 @@ func (s *short) makePlanes(top int) {
 			}
 		}
 		p := (*[8]uint64)(s.planes[low:])
-		if groups <= 4 {
+		switch {
+		case useAVX2:
+			tangleAVX2(&w, p, ^uint64(0))
+		case groups <= 4:
 			tangleShort(&w, p)
-		} else {
+		default:
 			tangleWords(&w)
 			*p = w
 		}
