@@ -30,9 +30,23 @@ func TestUpstreamCorpus(t *testing.T) {
 	for _, to := range []stage{spread, merged, flushed, inHead} { // what takes longest begins first
 		t.Run(to.String(), func(t *testing.T) {
 			t.Parallel()
-			s := openStore(t, pgtest.New(t))
-			promqltest.RunBuiltinTestsWithStorage(t, testEngine(t), func(testing.TB) storage.Storage { return s.fresh(to) })
+			promqltest.RunBuiltinTestsWithStorage(t, testEngine(t), storeOfEachFile(to))
 		})
+	}
+}
+
+// storeOfEachFile gives what a file of the corpus loads to a store of its own, or all that was loaded before would be read and merged again and again: it
+// is of the same days.
+func storeOfEachFile(to stage) func(testing.TB) storage.Storage {
+	var (
+		of testing.TB
+		s  *store
+	)
+	return func(t testing.TB) storage.Storage {
+		if of != t {
+			of, s = t, openStore(t, pgtest.New(t))
+		}
+		return s.fresh(to)
 	}
 }
 
