@@ -75,7 +75,7 @@ test: deps-test deps-newest $(NEED_PEER) ## run all tests, some of them again un
 	$(GO) test -p $(TEST_PACKAGES_AT_ONCE) -timeout $(TEST_TIMEOUT) $(TEST_ARGS) $(TEST_FIRST) $(PACKAGES)
 	$(MAKE) --no-print-directory fuzz
 	@# What it does with unsafe.Pointer, which the race detector checks elsewhere.
-	$(GO) test -gcflags=-d=checkptr -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./storage/head
+	$(GO) test -gcflags=-d=checkptr -short -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./storage/head ./storage/codec
 ifeq ($(HAVE_CC),)
 	@echo "No C compiler: the race detector is left out"
 else ifneq ($(strip $(RACE_PACKAGES)),)
