@@ -1,23 +1,11 @@
 package storage
 
 import (
-	"context"
 	"encoding/binary"
 	"slices"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
-
-// connect opens a connection, as the pools' are.
-func connect(ctx context.Context, pc *pgxpool.Config) (*pgx.Conn, error) {
-	conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig.Copy())
-	if err == nil {
-		registerArrays(conn.TypeMap())
-	}
-	return conn, err
-}
 
 // registerArrays makes slices of numbers, texts and bytes go as arrays in one pass. pgx asks an interface for each element, which costs a tenth of a
 // microsecond, and grows its buffer as it goes: a statement that creates series has tens of thousands of elements, and one of the log up to a megabyte.

@@ -42,6 +42,15 @@ func parse(cfg Config) (*pgxpool.Config, error) {
 	return pc, nil
 }
 
+// connect opens a connection, as the pools' are.
+func connect(ctx context.Context, pc *pgxpool.Config) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig.Copy())
+	if err != nil {
+		return nil, err
+	}
+	return conn, pc.AfterConnect(ctx, conn)
+}
+
 // prepare waits until the database answers, and migrates it.
 func prepare(ctx context.Context, pc *pgxpool.Config, mode schema.TimescaleDBMode, logger *slog.Logger) (schema.Status, error) {
 	began := time.Now()

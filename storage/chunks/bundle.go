@@ -286,7 +286,7 @@ func (m *members) open(r Row) ([]Row, error) {
 
 // single tells whether a bundle can stand in the long-term store as well, has one packed row for each of its series, and pass is true of all
 // their IDs. It says how many there are. Of a damaged bundle it is false.
-func single(r Row, pass func(id uint64) bool) (members int, ok bool) {
+func single(r Row, pass func(id uint64) bool) (members int32, ok bool) {
 	d := directory{b: r.Data, at: 1}
 	if len(r.Data) == 0 || r.Data[0] != bundleVersion {
 		return 0, false
@@ -296,7 +296,7 @@ func single(r Row, pass func(id uint64) bool) (members int, ok bool) {
 			return 0, false
 		}
 	}
-	members = d.count()
+	members = int32(d.count())
 	id := r.SeriesID
 	for i := range members {
 		more := d.uvarint()

@@ -25,7 +25,7 @@ func packed(t testing.TB, id uint64, seed uint64, n int, late bool, times *times
 		}
 		set.T, set.V = append(set.T, at), append(set.V, values[i])
 	}
-	rows, err := encode(id, int32(seed%3), set, times)
+	rows, err := encode(nil, id, int32(seed%3), set, times)
 	require.NoError(t, err)
 	require.Len(t, rows, 1)
 	return rows[0], set
@@ -324,7 +324,7 @@ func TestSingle(t *testing.T) {
 	var seen []uint64
 	n, ok := single(r, func(id uint64) bool { seen = append(seen, id&(1<<metricShift-1)); return true })
 	require.True(t, ok)
-	require.Equal(t, 4, n)
+	require.EqualValues(t, 4, n)
 	require.Equal(t, []uint64{1, 2, 5, 900}, seen)
 
 	_, ok = single(r, func(id uint64) bool { return id&(1<<metricShift-1) != 5 })

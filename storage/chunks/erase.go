@@ -231,5 +231,5 @@ func (s *Store) Without(r Row, erased []Span, times *timesOf) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encode(r.SeriesID, r.Version, set, times)
+	return encode(nil, r.SeriesID, r.Version, set, times)
 }

@@ -108,7 +108,7 @@ const maxScrapes = 256
 func (p *Packer) Encode(id uint64, version int32, set *series.Set) ([]Row, error) {
 	n := len(set.T)
 	if n == 0 {
-		return encode(id, version, set, nil)
+		return encode(nil, id, version, set, nil)
 	}
 	key := scrapes{set.T[0], set.T[n-1], n}
 	times := p.times[key]
@@ -119,7 +119,7 @@ func (p *Packer) Encode(id uint64, version int32, set *series.Set) ([]Row, error
 		times = &timesOf{}
 		p.times[key] = times
 	}
-	return encode(id, version, set, times)
+	return encode(nil, id, version, set, times)
 }
 
 // DayEnd returns the end (ms, exclusive) of the day that t (ms) lies in.

@@ -18,7 +18,7 @@ func BenchmarkLoad(b *testing.B) {
 		for i := range int64(n) {
 			set.T, set.V = append(set.T, day*Day+i*15_000), append(set.V, float64(day*n+i))
 		}
-		made, err := encode(1, 1, &set, nil)
+		made, err := encode(nil, 1, 1, &set, nil)
 		require.NoError(b, err)
 		rows = append(rows, Clipped{made[0], math.MinInt64, math.MaxInt64})
 	}

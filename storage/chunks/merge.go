@@ -125,8 +125,10 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 	for _, r := range in.broken {
 		place(r.Row)
 	}
+	passed := int64(0) // packed rows in them
 	for _, r := range in.whole {
 		place(r.Row)
+		passed += int64(r.members)
 	}
 	if err := s.room(ctx, epoch, level, days); err != nil {
 		return done, err
@@ -195,7 +197,7 @@ func (s *Store) mergeStep(ctx context.Context, epoch int64, part int32, level in
 			if err != nil {
 				return err
 			}
-			done = Merged{Rows: int64(len(in.rows)) + in.members, RowsOut: w.Rows, Samples: w.Samples, Bytes: w.Bytes}
+			done = Merged{Rows: int64(len(in.rows)) + passed, RowsOut: w.Rows, Samples: w.Samples, Bytes: w.Bytes}
 			if level > 0 {
 				// What the retention takes out of a day has to be looked for again.
 				if _, err := tx.Exec(ctx, schema.ErasedDayReset, days); err != nil {
@@ -239,7 +241,6 @@ type next struct {
 	rows       []Row
 	broken     []wide // bundles that cannot be read, kept as they are: somebody may still repair them
 	whole      []wide // bundles in which there is nothing to merge, in order of series
-	members    int64  // of whole
 }
 
 // wide is a row of a table, and the last series ID in it.
@@ -255,7 +256,7 @@ func (s *Store) readPart(ctx context.Context, part int32, width int64, room []Ro
 		return n, err
 	}
 	for limit := s.steps.of(part); ; limit *= 2 {
-		n.upto, n.rows, n.broken, n.whole, n.members = math.MaxInt64, room[:0], nil, nil, 0
+		n.upto, n.rows, n.broken, n.whole = math.MaxInt64, room[:0], nil, nil
 		rows, err := s.pool.Query(ctx, schema.Expand(schema.PartRows, "part", int64(part)), n.from, limit)
 		if err != nil {
 			return n, err
@@ -291,9 +292,12 @@ func (s *Store) setWhole(n *next, found []wide, width int64) (rest []wide) {
 	for i, b := range found {
 		alone := int64(b.SeriesID) > reached && (i+1 == len(found) || int64(found[i+1].SeriesID) > b.last)
 		reached = max(reached, b.last)
-		if alone && int64(b.SeriesID) > n.from && b.last <= n.upto && s.nothingToMerge(&b, width) {
+		whole := alone && int64(b.SeriesID) > n.from && b.last <= n.upto
+		if whole {
+			b.members, whole = s.nothingToMerge(b.Row, width)
+		}
+		if whole {
 			n.whole = append(n.whole, b)
-			n.members += int64(b.members)
 		} else {
 			rest = append(rest, b)
 		}
@@ -302,13 +306,11 @@ func (s *Store) setWhole(n *next, found []wide, width int64) (rest []wide) {
 }
 
 // nothingToMerge tells whether a bundle whose series have no rows elsewhere would come out of a merge as it is. It says how many members it has.
-func (s *Store) nothingToMerge(b *wide, width int64) bool {
+func (s *Store) nothingToMerge(b Row, width int64) (members int32, ok bool) {
 	if b.Encoding != EncodingBundle || len(b.Data) < bundleLeast || floor(b.Start, width) != floor(b.End, width) {
-		return false
+		return 0, false
 	}
-	members, ok := single(b.Row, func(id uint64) bool { return s.Erased == nil || len(s.Erased(id)) == 0 })
-	b.members = int32(members)
-	return ok
+	return single(b, func(id uint64) bool { return s.Erased == nil || len(s.Erased(id)) == 0 })
 }
 
 // unpack takes those rows out of bundles whose turn it is.
@@ -396,7 +398,7 @@ func (s *Store) mergeWindow(rows []Row, erased []Span, times *timesOf) ([]Row, e
 		broken = append(broken, bad.Row)
 		good = slices.DeleteFunc(good, func(r Clipped) bool { return &r.Data[0] == &bad.Row.Data[0] })
 	}
-	out, err := encode(rows[0].SeriesID, version, set, times)
+	out, err := encode(nil, rows[0].SeriesID, version, set, times)
 	return append(out, broken...), err
 }
 

@@ -140,15 +140,11 @@ func decode(r Row, mint, maxt int64, keepResets bool) (series.Run, error) {
 // AppendEncoded packs the samples of one series into rows, which it appends to out: floats, integer histograms and float histograms each into their own. On error
 // out is as it was.
 func AppendEncoded(out []Row, id uint64, version int32, set *series.Set) ([]Row, error) {
-	return appendEncoded(out, id, version, set, nil)
+	return encode(out, id, version, set, nil)
 }
 
-// encode lets rows of floats share their timestamps, if it is told with which.
-func encode(id uint64, version int32, set *series.Set, times *timesOf) ([]Row, error) {
-	return appendEncoded(nil, id, version, set, times)
-}
-
-func appendEncoded(out []Row, id uint64, version int32, set *series.Set, times *timesOf) ([]Row, error) {
+// encode is AppendEncoded, and lets rows of floats share their timestamps, if it is told with which.
+func encode(out []Row, id uint64, version int32, set *series.Set, times *timesOf) ([]Row, error) {
 	had := len(out)
 	for t, v, st := set.T, set.V, set.ST; len(t) > 0; {
 		n := min(len(t), codec.MaxSamples)

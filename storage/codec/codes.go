@@ -160,6 +160,14 @@ type codeReader struct {
 	pos int // bits that are read
 }
 
+// symbolOf returns the symbol whose code the highest bits of w are.
+func symbolOf(w uint64, quick *[1 << quickLen]symbol, table *[1 << codeLen]symbol) symbol {
+	if s := quick[w>>(64-quickLen)]; s != 0 {
+		return s
+	}
+	return table[w>>(64-codeLen)]
+}
+
 // read reads the codes of the bytes of dst. What lies behind the end of the
 // input is taken for zeros: whether there was enough is seen in the end.
 func (r *codeReader) read(code int, dst []byte) {
@@ -173,25 +181,13 @@ func (r *codeReader) read(code int, dst []byte) {
 		have := 64 - pos&7
 		for {
 			d := (*[perWord]byte)(dst)
-			s0 := quick[w>>(64-quickLen)]
-			if s0 == 0 {
-				s0 = table[w>>(64-codeLen)]
-			}
+			s0 := symbolOf(w, quick, table)
 			w <<= s0 & 63
-			s1 := quick[w>>(64-quickLen)]
-			if s1 == 0 {
-				s1 = table[w>>(64-codeLen)]
-			}
+			s1 := symbolOf(w, quick, table)
 			w <<= s1 & 63
-			s2 := quick[w>>(64-quickLen)]
-			if s2 == 0 {
-				s2 = table[w>>(64-codeLen)]
-			}
+			s2 := symbolOf(w, quick, table)
 			w <<= s2 & 63
-			s3 := quick[w>>(64-quickLen)]
-			if s3 == 0 {
-				s3 = table[w>>(64-codeLen)]
-			}
+			s3 := symbolOf(w, quick, table)
 			w <<= s3 & 63
 			d[0], d[1], d[2], d[3] = byte(s0>>8), byte(s1>>8), byte(s2>>8), byte(s3>>8)
 			have -= int((s0 + s1 + s2 + s3) & 0xff)
@@ -209,10 +205,7 @@ func (r *codeReader) read(code int, dst []byte) {
 		// Either few bytes of dst are left, or fewer than 8 of b.
 		w := firstWord(b[min(pos>>3, len(b)):]) << (pos & 7)
 		for i := range dst {
-			s := quick[w>>(64-quickLen)]
-			if s == 0 {
-				s = table[w>>(64-codeLen)]
-			}
+			s := symbolOf(w, quick, table)
 			dst[i] = byte(s >> 8)
 			w <<= s & 63
 			pos += int(s & 63)

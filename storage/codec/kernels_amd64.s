@@ -231,6 +231,54 @@ TEXT ·tangleAVX2(SB), NOSPLIT, $0-24
 	VADDPD     carry, Y3, Y3     \
 	VADDPD     Y1, carry, carry
 
+// LINEINTS makes a line of what Y15 and Y13 have four times, where it begins and its slope: four samples of it in Y15, the four after
+// them in Y14, and in Y13 what it grows by in eight.
+#define LINEINTS \
+	VPADDQ     Y13, Y13, Y0 \
+	VPAND      oddWords<>+0(SB), Y13, Y1 \
+	VPADDQ     Y1, Y15, Y15 \
+	VPERM2I128 $0x08, Y0, Y0, Y1 \
+	VPADDQ     Y1, Y15, Y15 \
+	VPADDQ     Y0, Y0, Y0 \
+	VPADDQ     Y0, Y15, Y14 \
+	VPADDQ     Y0, Y0, Y13
+
+// LINEFLOATS is LINEINTS for floats, where Y0 has where the line begins.
+#define LINEFLOATS \
+	VMULPD       upTo7<>+0(SB), Y13, Y15 \
+	VMULPD       upTo7<>+32(SB), Y13, Y14 \
+	VADDPD       Y0, Y15, Y15 \
+	VADDPD       Y0, Y14, Y14 \
+	VBROADCASTSD upTo7<>+64(SB), Y0 \
+	VMULPD       Y0, Y13, Y13
+
+// STORE ends the loop of a function: it writes the eight numbers in Y2 and Y3 to DI, and goes on with those of the next eight bytes at SI, or
+// returns. Of eight that are more than the CX that are left it writes so many.
+#define STORE \
+	SUBQ       $8, CX \
+	JLT        rest \
+	VMOVDQU    Y2, (DI) \
+	VMOVDQU    Y3, 32(DI) \
+	ADDQ       $64, DI \
+	ADDQ       $8, SI \
+	TESTQ      CX, CX \
+	JNE        loop \
+	VZEROUPPER \
+	RET \
+rest: \
+	VMOVDQU    Y2, buf-64(SP) \
+	VMOVDQU    Y3, buf-32(SP) \
+	VZEROUPPER \
+	ADDQ       $8, CX \
+	XORL       AX, AX \
+one: \
+	MOVQ       buf-64(SP)(AX*8), DX \
+	MOVQ       DX, (DI)(AX*8) \
+	INCQ       AX \
+	CMPQ       AX, CX \
+	JLT        one \
+	RET
+
 // func integrateFloatsAVX2(k *float64, lanes *byte, stride, count, n int, base, slope, unit, divisor float64, order, zigzag int)
 TEXT ·integrateFloatsAVX2(SB), NOSPLIT, $64-88
 	MOVQ k+0(FP), DI
@@ -240,13 +288,8 @@ TEXT ·integrateFloatsAVX2(SB), NOSPLIT, $64-88
 	MOVQ count+24(FP), R12
 	MOVQ n+32(FP), CX
 	VBROADCASTSD slope+48(FP), Y13
-	VMULPD upTo7<>+0(SB), Y13, Y15
-	VMULPD upTo7<>+32(SB), Y13, Y14
 	VBROADCASTSD base+40(FP), Y0
-	VADDPD Y0, Y15, Y15 // the line, of four samples
-	VADDPD Y0, Y14, Y14 // and of the four after them
-	VBROADCASTSD upTo7<>+64(SB), Y0
-	VMULPD Y0, Y13, Y13
+	LINEFLOATS
 	VBROADCASTSD unit+56(FP), Y12
 	VBROADCASTSD divisor+64(FP), Y11
 	MOVQ order+72(FP), R8
@@ -296,29 +339,7 @@ summed:
 	VDIVPD Y11, Y2, Y2
 	VDIVPD Y11, Y3, Y3
 whole:
-	SUBQ $8, CX
-	JLT  rest
-	VMOVUPD Y2, (DI)
-	VMOVUPD Y3, 32(DI)
-	ADDQ $64, DI
-	ADDQ $8, SI
-	TESTQ CX, CX
-	JNE  loop
-	VZEROUPPER
-	RET
-rest: // fewer than eight
-	VMOVUPD Y2, buf-64(SP)
-	VMOVUPD Y3, buf-32(SP)
-	VZEROUPPER
-	ADDQ $8, CX
-	XORL AX, AX
-one:
-	MOVQ buf-64(SP)(AX*8), DX
-	MOVQ DX, (DI)(AX*8)
-	INCQ AX
-	CMPQ AX, CX
-	JLT  one
-	RET
+	STORE
 
 // func integrateIntsAVX2(k *int64, low, high *byte, n int, base, slope, unit int64, order, zigzag int)
 TEXT ·integrateIntsAVX2(SB), NOSPLIT, $64-72
@@ -328,15 +349,8 @@ TEXT ·integrateIntsAVX2(SB), NOSPLIT, $64-72
 	MOVQ n+24(FP), CX
 	VPBROADCASTQ base+32(FP), Y15
 	VPBROADCASTQ slope+40(FP), Y13
-	VPADDQ Y13, Y13, Y0 // twice the slope
-	VPAND oddWords<>+0(SB), Y13, Y1
-	VPADDQ Y1, Y15, Y15
+	LINEINTS
 	VPXOR Y6, Y6, Y6
-	VPERM2I128 $0x08, Y0, Y0, Y1
-	VPADDQ Y1, Y15, Y15 // the line, of four samples
-	VPADDQ Y0, Y0, Y0
-	VPADDQ Y0, Y15, Y14 // and of the four after them
-	VPADDQ Y0, Y0, Y13
 	VPBROADCASTQ unit+48(FP), Y12
 	MOVQ order+56(FP), R8
 	VMOVQ zigzag+64(FP), X10
@@ -370,29 +384,7 @@ summed:
 	VPADDQ Y14, Y3, Y3
 	VPADDQ Y13, Y15, Y15
 	VPADDQ Y13, Y14, Y14
-	SUBQ $8, CX
-	JLT  rest
-	VMOVDQU Y2, (DI)
-	VMOVDQU Y3, 32(DI)
-	ADDQ $64, DI
-	ADDQ $8, SI
-	TESTQ CX, CX
-	JNE  loop
-	VZEROUPPER
-	RET
-rest: // fewer than eight
-	VMOVDQU Y2, buf-64(SP)
-	VMOVDQU Y3, buf-32(SP)
-	VZEROUPPER
-	ADDQ $8, CX
-	XORL AX, AX
-one:
-	MOVQ buf-64(SP)(AX*8), DX
-	MOVQ DX, (DI)(AX*8)
-	INCQ AX
-	CMPQ AX, CX
-	JLT  one
-	RET
+	STORE
 
 // func rampIntsAVX2(k *int64, n int, x, step int64)
 TEXT ·rampIntsAVX2(SB), NOSPLIT, $0-32
@@ -400,14 +392,7 @@ TEXT ·rampIntsAVX2(SB), NOSPLIT, $0-32
 	MOVQ n+8(FP), CX
 	VPBROADCASTQ x+16(FP), Y15
 	VPBROADCASTQ step+24(FP), Y13
-	VPADDQ Y13, Y13, Y0
-	VPAND oddWords<>+0(SB), Y13, Y1
-	VPADDQ Y1, Y15, Y15
-	VPERM2I128 $0x08, Y0, Y0, Y1
-	VPADDQ Y1, Y15, Y15
-	VPADDQ Y0, Y0, Y0
-	VPADDQ Y0, Y15, Y14
-	VPADDQ Y0, Y0, Y13
+	LINEINTS
 loop:
 	VMOVDQU Y15, (DI)
 	VMOVDQU Y14, 32(DI)
@@ -425,12 +410,7 @@ TEXT ·rampFloatsAVX2(SB), NOSPLIT, $0-32
 	MOVQ n+8(FP), CX
 	VBROADCASTSD x+16(FP), Y0
 	VBROADCASTSD step+24(FP), Y13
-	VMULPD upTo7<>+0(SB), Y13, Y15
-	VMULPD upTo7<>+32(SB), Y13, Y14
-	VADDPD Y0, Y15, Y15
-	VADDPD Y0, Y14, Y14
-	VBROADCASTSD upTo7<>+64(SB), Y0
-	VMULPD Y0, Y13, Y13
+	LINEFLOATS
 loop:
 	VMOVUPD Y15, (DI)
 	VMOVUPD Y14, 32(DI)
