@@ -22,10 +22,14 @@ var (
 	ChunkPartitions string
 	//go:embed queries/copy_chunk.sql
 	CopyChunk string
+	//go:embed queries/copy_label_set.sql
+	CopyLabelSet string
 	//go:embed queries/copy_recent.sql
 	CopyRecent string
 	//go:embed queries/copy_recent_any.sql
 	CopyRecentAny string
+	//go:embed queries/copy_series.sql
+	CopySeries string
 	//go:embed queries/deletion_done.sql
 	DeletionDone string
 	//go:embed queries/deletion_ids.sql
@@ -102,6 +106,8 @@ var (
 	LabelIDs string
 	//go:embed queries/label_pairs.sql
 	LabelPairs string
+	//go:embed queries/label_set_indexed.sql
+	LabelSetIndexed string
 	//go:embed queries/label_unused.sql
 	LabelUnused string
 	//go:embed queries/label_values_in.sql
@@ -258,12 +264,10 @@ var (
 	SeriesActiveStarted string
 	//go:embed queries/series_by_id.sql
 	SeriesByID string
-	//go:embed queries/series_create.sql
-	SeriesCreate string
 	//go:embed queries/series_end.sql
 	SeriesEnd string
-	//go:embed queries/series_import.sql
-	SeriesImport string
+	//go:embed queries/series_find.sql
+	SeriesFind string
 	//go:embed queries/series_retirable.sql
 	SeriesRetirable string
 	//go:embed queries/series_retire.sql

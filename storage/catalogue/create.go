@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -94,98 +93,57 @@ func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Ser
 		order[i] = uint64(metricOf[i])<<(setBits+placeBits) | uint64(at)<<placeBits | uint64(i)
 	}
 	slices.Sort(order)
-	pairs, err := c.ensurePairs(ctx, sets)
-	if err != nil {
+	w := wanted{history: history, series: make([]wantedSeries, 0, len(series))}
+	if w.sets, w.asOf, err = c.ensurePairs(ctx, sets); err != nil {
 		return err
 	}
-
-	var (
-		metrics   = make([]int32, 0, len(series))
-		setOf     = make([]int32, 0, len(series)) // from 1
-		hours     = make([]int32, 0, len(series))
-		ends      = make([]int32, 0, len(series))
-		places    = make([]int32, len(series)) // of each series in the slices above
-		metricsOf = make([][]int32, len(sets)) // of each set
-		last      = ^uint64(0)
-	)
+	places := make([]int32, len(series)) // of each series in w
+	last := ^uint64(0)
 	for _, o := range order {
 		i, set := o&(1<<placeBits-1), o>>placeBits&(1<<setBits-1)
 		s := series[i]
 		if id := o >> placeBits; id != last {
 			last = id
-			metric := metricOf[i]
-			metrics, setOf, hours, ends = append(metrics, metric), append(setOf, int32(set)+1), append(hours, s.Started), append(ends, s.Ended)
-			metricsOf[set] = append(metricsOf[set], metric)
+			w.series = append(w.series, wantedSeries{metric: metricOf[i], set: int32(set), started: s.Started, ended: s.Ended})
+			w.sets[set].metrics = append(w.sets[set].metrics, metricOf[i])
 		}
-		at := len(metrics) - 1
-		hours[at], ends[at] = min(hours[at], s.Started), max(ends[at], s.Ended)
+		at := len(w.series) - 1
+		same := &w.series[at]
+		same.started, same.ended = min(same.started, s.Started), max(same.ended, s.Ended)
 		places[i] = int32(at)
 	}
-	setPairs, setMetrics := arrays(pairs), arrays(metricsOf)
 
-	var (
-		version int64
-		found   []int64
-		started []int32
-		ended   []*int32
-	)
-	if history {
-		err = c.pool.QueryRow(ctx, schema.SeriesImport, metrics, setOf, setPairs, setMetrics, hours, retired, ends).Scan(&version, &found, &started)
-	} else {
-		err = c.pool.QueryRow(ctx, schema.SeriesCreate, metrics, setOf, setPairs, setMetrics, hours, retired).Scan(&version, &found, &started, &ended)
-	}
+	version, found, err := c.write(ctx, retired, &w)
 	if err != nil {
 		// It may have been committed all the same.
 		c.results.discard(everything)
 		return err
 	}
-	if len(found) != len(metrics) {
-		return fmt.Errorf("the catalogue returned %d series of %d", len(found), len(metrics))
+	for i, s := range series {
+		at := &found[places[i]]
+		s.ID, s.Started = uint64(at.id), at.started
+		if !history {
+			s.Ended = at.ended
+		}
 	}
 	if history {
-		for i, s := range series {
-			s.ID, s.Started = uint64(found[places[i]]), started[places[i]]
-		}
 		c.results.changed(version, everything)
 		return nil
-	}
-	for i, s := range series {
-		at := places[i]
-		s.ID, s.Started, s.Ended = uint64(found[at]), started[at], Unknown
-		if ended[at] != nil {
-			s.Ended = *ended[at]
-		}
 	}
 	// A new series is in ranges that end after it started, one that came back in ranges that begin after it ended.
 	from, after := int32(math.MaxInt32), int32(math.MaxInt32)
 	for i := range found {
-		if ended[i] != nil {
-			after = min(after, *ended[i])
+		f := &found[i]
+		if f.ended != Unknown {
+			after = min(after, f.ended)
 		}
-		if ended[i] == nil || started[i] == hours[i] {
-			from = min(from, started[i])
+		if f.ended == Unknown || f.started == w.series[i].started {
+			from = min(from, f.started)
 		}
 	}
 	c.back(series)
 	c.results.changed(version, func(r *result) bool { return r.kind == ofAll && (r.maxt >= from || r.mint > after) })
 	return nil
-}
-
-// arrays returns arrays as PostgreSQL writes them.
-func arrays(all [][]int32) []string {
-	out := make([]string, len(all))
-	var b []byte
-	for i, a := range all {
-		b = append(b[:0], '{')
-		for j, v := range a {
-			if j > 0 {
-				b = append(b, ',')
-			}
-			b = strconv.AppendInt(b, int64(v), 10)
-		}
-		out[i] = string(append(b, '}'))
-	}
-	return out
 }
 
 // forgetAll makes everything that was looked up be looked up anew. It returns the database's count of removals.

@@ -61,9 +61,10 @@ func (p *pairCache) pair(id int32) (labels.Label, bool) {
 	return l, ok
 }
 
-// ensurePairs returns for each set the IDs of its label pairs but the name of the metric, creating those that are missing.
-func (c *Catalogue) ensurePairs(ctx context.Context, sets []labels.Labels) ([][]int32, error) {
-	out := make([][]int32, len(sets))
+// ensurePairs returns for each set the IDs of its label pairs but the name of the metric, creating those that are missing. A set is new that has a pair
+// which was created here, unless another process has changed the catalogue since the version asOf.
+func (c *Catalogue) ensurePairs(ctx context.Context, sets []labels.Labels) (out []wantedSet, asOf int64, err error) {
+	out = make([]wantedSet, len(sets))
 	missing := map[labels.Label]int32{}
 	// Sets of a target that come one after another have most pairs in common, so those of the set before are compared before any is looked up.
 	var before, now []labels.Label
@@ -78,8 +79,8 @@ func (c *Catalogue) ensurePairs(ctx context.Context, sets []labels.Labels) ([][]
 			}
 			at := len(now)
 			now = append(now, l)
-			if same(at, l) && out[i-1][at] > 0 {
-				ids = append(ids, out[i-1][at])
+			if same(at, l) && out[i-1].pairs[at] > 0 {
+				ids = append(ids, out[i-1].pairs[at])
 				return
 			}
 			id, ok := c.pairs.id(l)
@@ -88,35 +89,41 @@ func (c *Catalogue) ensurePairs(ctx context.Context, sets []labels.Labels) ([][]
 			}
 			ids = append(ids, id)
 		})
-		out[i] = ids
+		out[i].pairs = ids
 		before, now = now, before
 	}
 	c.mu.RUnlock()
 	if len(missing) == 0 {
-		return out, nil
+		return out, 0, nil
+	}
+	state, err := c.state(ctx, c.pool)
+	if err != nil {
+		return nil, 0, err
 	}
 	names, values := split(missing)
 	// Rows that another adapter is inserting are waited for, so the second statement sees all that this one did not make.
-	read, err := c.readPairs(ctx, c.pool, schema.LabelCreate, names, values)
+	made, err := c.readPairs(ctx, c.pool, schema.LabelCreate, names, values)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	for id, l := range read {
+	for id, l := range made {
 		missing[l] = id
 	}
-	if len(read) < len(missing) {
+	if len(made) < len(missing) {
 		rest := maps.Clone(missing)
 		maps.DeleteFunc(rest, func(_ labels.Label, id int32) bool { return id != 0 })
 		names, values := split(rest)
-		if read, err = c.readPairs(ctx, c.pool, schema.LabelIDs, names, values); err != nil {
-			return nil, err
+		read, err := c.readPairs(ctx, c.pool, schema.LabelIDs, names, values)
+		if err != nil {
+			return nil, 0, err
 		}
 		for id, l := range read {
 			missing[l] = id
 		}
 	}
 	for i, lset := range sets {
-		if !slices.Contains(out[i], 0) {
+		set := &out[i]
+		if !slices.Contains(set.pairs, 0) {
 			continue
 		}
 		at := 0
@@ -124,13 +131,16 @@ func (c *Catalogue) ensurePairs(ctx context.Context, sets []labels.Labels) ([][]
 			if l.Name == model.MetricNameLabel {
 				return
 			}
-			if out[i][at] == 0 {
-				out[i][at] = missing[l]
+			if set.pairs[at] == 0 {
+				set.pairs[at] = missing[l]
+				if _, ok := made[missing[l]]; ok {
+					set.isNew = true
+				}
 			}
 			at++
 		})
 	}
-	return out, nil
+	return out, state.version, nil
 }
 
 func split(pairs map[labels.Label]int32) (names, values []string) {

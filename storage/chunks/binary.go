@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/promkeep/promkeep/storage/codec"
+	"github.com/promkeep/promkeep/storage/pgcopy"
 )
 
 // arena gives many small byte slices out of few large ones.
@@ -41,42 +42,26 @@ func decodeRow(v [][]byte) (r Row, above int64, err error) {
 	}, int64(binary.BigEndian.Uint64(v[7])), nil
 }
 
-// copyHeader begins a stream in the binary format of COPY.
-const copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-
 // appendTuple appends a row of a table, of series IDs from r's up to last, with the packed rows of a number of members;
 // part goes first unless it is negative. Data is what data appends.
 func appendTuple(b []byte, part int32, r Row, last int64, members int32, data func([]byte) []byte) []byte {
-	fields := uint16(9)
+	fields := 9
 	if part >= 0 {
 		fields++
 	}
-	b = binary.BigEndian.AppendUint16(b, fields)
+	b = pgcopy.AppendRow(b, fields)
 	if part >= 0 {
-		b = appendInt4(b, part)
+		b = pgcopy.AppendInt4(b, part)
 	}
-	b = appendInt8(b, int64(r.SeriesID))
-	b = appendInt8(b, last)
-	b = appendInt8(b, r.Start)
-	b = appendInt8(b, r.End)
-	b = appendInt4(b, r.N)
-	b = appendInt4(b, members)
-	b = appendInt4(b, r.Version)
-	b = binary.BigEndian.AppendUint32(b, 2)
-	b = binary.BigEndian.AppendUint16(b, uint16(r.Encoding))
-	b = binary.BigEndian.AppendUint32(b, 0)
-	from := len(b)
-	b = data(b)
-	binary.BigEndian.PutUint32(b[from-4:], uint32(len(b)-from))
-	return b
-}
-
-func appendInt4(b []byte, v int32) []byte {
-	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, 4), uint32(v))
-}
-
-func appendInt8(b []byte, v int64) []byte {
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(b, 8), uint64(v))
+	b = pgcopy.AppendInt8(b, int64(r.SeriesID))
+	b = pgcopy.AppendInt8(b, last)
+	b = pgcopy.AppendInt8(b, r.Start)
+	b = pgcopy.AppendInt8(b, r.End)
+	b = pgcopy.AppendInt4(b, r.N)
+	b = pgcopy.AppendInt4(b, members)
+	b = pgcopy.AppendInt4(b, r.Version)
+	b = pgcopy.AppendInt2(b, int16(r.Encoding))
+	return pgcopy.AppendBytes(b, data)
 }
 
 // String names the row for logs and errors.

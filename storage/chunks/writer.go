@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/promkeep/promkeep/schema"
+	"github.com/promkeep/promkeep/storage/pgcopy"
 )
 
 // Writer streams rows into a table, in bundles. Rows should come in order of series IDs.
@@ -28,7 +29,7 @@ func WriteRecent(ctx context.Context, tx pgx.Tx, part int32, fn func(*Writer) er
 
 func stream(ctx context.Context, tx pgx.Tx, sql string, fn func(*Writer) error) (*Writer, error) {
 	r, pipe := io.Pipe()
-	w := &Writer{pipe: pipe, done: make(chan error, 1), bundles: map[int32]*bundle{}, buf: append(make([]byte, 0, writerBuffer+4096), copyHeader...)}
+	w := &Writer{pipe: pipe, done: make(chan error, 1), bundles: map[int32]*bundle{}, buf: append(make([]byte, 0, writerBuffer+4096), pgcopy.Header...)}
 	go func() {
 		_, err := tx.Conn().PgConn().CopyFrom(ctx, r, sql)
 		r.CloseWithError(errStopped(err))
@@ -41,7 +42,7 @@ func stream(ctx context.Context, tx pgx.Tx, sql string, fn func(*Writer) error) 
 		}
 	}
 	if err == nil {
-		w.buf = append(w.buf, 0xff, 0xff)
+		w.buf = append(w.buf, pgcopy.Trailer...)
 		err = w.flush()
 	}
 	pipe.CloseWithError(err)

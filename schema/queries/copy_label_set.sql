@@ -1,0 +1,1 @@
+COPY _promkeep.label_set (id, labels, metrics) FROM STDIN BINARY

@@ -1,0 +1,1 @@
+COPY _promkeep.series (id, started, ended, late) FROM STDIN BINARY
