@@ -54,7 +54,7 @@ func openStore(t testing.TB, pg *pgtest.DB) *store {
 		Retention:     100 * 365 * 24 * time.Hour, // The corpus begins in 1970.
 		CacheWindow:   time.Millisecond,
 		CacheBytes:    1,
-		Now:           func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) },
+		Now:           s.now,
 		NoMaintenance: true,
 	})
 	require.NoError(t, err)
@@ -62,6 +62,8 @@ func openStore(t testing.TB, pg *pgtest.DB) *store {
 	s.DB = db
 	return s
 }
+
+func (s *store) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
 type testWriter struct{ t testing.TB }
 
@@ -81,15 +83,23 @@ func (s *store) moveTo(ctx context.Context, to stage) error {
 	if to == flushed {
 		return s.Maintain(ctx)
 	}
-	// Windows and days end, for the store's clock and for the database's, which cannot be set.
-	for range 2 {
-		s.ahead.Add(int64(48 * time.Hour))
-		if _, err := s.conns.Exec(ctx, "UPDATE _promkeep.part SET opened_at = opened_at - interval '2 days'"); err != nil {
-			return err
-		}
-		if err := s.Maintain(ctx); err != nil {
-			return err
-		}
+	// What was flushed is merged when the two hours are over in which it was, and that when its day is, for the store's clock and for the database's,
+	// which cannot be set. The clock goes no further: of each day that it comes to there are tables.
+	s.ahead.Add(int64(2 * time.Hour))
+	if err := s.Maintain(ctx); err != nil {
+		return err
+	}
+	var youngest int64 // ms, the day
+	err := s.conns.QueryRow(ctx, `WITH opened AS (UPDATE _promkeep.part SET opened_at = opened_at - interval '2 days' WHERE level = 1 RETURNING window_start)
+		SELECT coalesce(max(window_start), 0) FROM opened`).Scan(&youngest)
+	if err != nil {
+		return err
+	}
+	if over := time.UnixMilli(youngest).Add(28 * time.Hour); over.After(s.now()) { // of which late samples have three
+		s.ahead.Add(int64(over.Sub(s.now())))
+	}
+	if err := s.Maintain(ctx); err != nil {
+		return err
 	}
 	var left int
 	if err := s.conns.QueryRow(ctx, "SELECT count(*) FROM _promkeep.recent").Scan(&left); err != nil || left > 0 {
