@@ -111,3 +111,51 @@ func TestANewPairIsNoProofOfANewSetWhenAnotherProcessChangesTheCatalogue(t *test
 	require.Equal(t, 2, countRows(t, pg, "_promkeep.series"))
 	checkSets(t, pg)
 }
+
+// TestCatalogueOlderThanLabelSets: several label sets have the same labels there, and series may have any of them.
+func TestCatalogueOlderThanLabelSets(t *testing.T) {
+	pg := pgtest.New(t)
+	open(t, testConfig(t, pg, &clock{day}))
+	pool, ctx := pg.Pool(t), t.Context()
+	c := catalogue.New(pool, pool)
+	_, err := c.Tenant(ctx, DefaultTenant)
+	require.NoError(t, err)
+	series := func(name string, i int) *catalogue.Series {
+		return &catalogue.Series{Tenant: 1, Labels: lset(name, i), Started: 7, Ended: 9}
+	}
+	first, moved, second := series("a", 1), series("b", 1), series("a", 2)
+	require.NoError(t, c.Create(ctx, []*catalogue.Series{first, moved, second}))
+	// b has a label set of its own, and ended.
+	var set int64
+	require.NoError(t, pool.QueryRow(ctx, `INSERT INTO _promkeep.label_set (id, labels)
+		SELECT nextval('_promkeep.label_set_seq'), labels FROM _promkeep.label_set WHERE id = $1::int8 & 137438953471 RETURNING id`, int64(first.ID)).Scan(&set))
+	require.NoError(t, pool.QueryRow(ctx, "UPDATE _promkeep.series SET id = id >> 37 << 37 | $1, ended = 8, late = true WHERE id = $2 RETURNING id", set, int64(moved.ID)).Scan(&set))
+	require.NotEqual(t, int64(moved.ID), set)
+	state := func(id uint64) (started int, ended *int) {
+		require.NoError(t, pool.QueryRow(ctx, "SELECT started, ended FROM _promkeep.series WHERE id = $1", int64(id)).Scan(&started, &ended))
+		return started, ended
+	}
+
+	past := []*catalogue.Series{series("b", 1), series("a", 1), series("a", 2)}
+	past[0].Started, past[1].Started = 3, 4
+	require.NoError(t, c.Import(ctx, past))
+	require.Equal(t, []uint64{uint64(set), first.ID, second.ID}, []uint64{past[0].ID, past[1].ID, past[2].ID})
+	started, ended := state(past[0].ID)
+	require.Equal(t, 3, started)
+	require.Equal(t, 9, *ended, "it stays ended, but lived longer")
+	started, ended = state(first.ID)
+	require.Equal(t, 4, started)
+	require.Nil(t, ended)
+
+	again := []*catalogue.Series{series("c", 1), series("b", 1), series("a", 1), series("a", 2), series("c", 3)}
+	require.NoError(t, c.Create(ctx, again))
+	require.Equal(t, []uint64{uint64(set), first.ID, second.ID}, []uint64{again[1].ID, again[2].ID, again[3].ID})
+	require.Equal(t, first.ID&(1<<37-1), again[0].ID&(1<<37-1), "a new series takes the first of the sets")
+	require.EqualValues(t, 9, again[1].Ended, "what it was before")
+	require.EqualValues(t, catalogue.Unknown, again[2].Ended)
+	_, ended = state(uint64(set))
+	require.Nil(t, ended, "it is active again")
+	require.Equal(t, 5, countRows(t, pg, "_promkeep.series"))
+	require.Equal(t, 3, countRows(t, pg, "_promkeep.series WHERE NOT late"))
+	require.Equal(t, 4, countRows(t, pg, "_promkeep.label_set"))
+}
