@@ -8,9 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
-	promstorage "github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
-	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 )
 
@@ -28,7 +26,8 @@ type Tenant struct {
 	lastRef  uint32
 	byRef    refs
 	byLabels byLabels
-	postings *index.MemPostings
+	postings *postings
+	fresh    []*Series // added, not in postings yet; empty whenever mu is free
 }
 
 var hashSeed = maphash.MakeSeed()
@@ -47,7 +46,7 @@ func newTenant(id int32, h *Head) *Tenant {
 	return &Tenant{
 		ID: id, head: h,
 		aliases:  map[*Series][]*Spelling{},
-		postings: index.NewMemPostings(),
+		postings: newPostings(),
 	}
 }
 
@@ -133,6 +132,11 @@ func (t *Tenant) locked(all []Entry, fn func(*Entry)) {
 				}
 			}
 			fn(&all[i])
+		}
+		if len(t.fresh) > 0 {
+			t.postings.add(t.fresh)
+			clear(t.fresh)
+			t.fresh = t.fresh[:0]
 		}
 		t.mu.Unlock()
 		all = all[n:]
@@ -227,7 +231,7 @@ func (t *Tenant) add(e *Entry) {
 		t.byRef.add(s.ref, s)
 		t.byLabels.add(e.Hash, s.ref)
 		t.head.register(s)
-		t.postings.Add(promstorage.SeriesRef(s.ref), e.Labels)
+		t.fresh = append(t.fresh, s)
 	}
 	s.touched.Store(epoch)
 	t.alias(e.Key, s)
@@ -235,19 +239,19 @@ func (t *Tenant) add(e *Entry) {
 }
 
 // remove takes out those of dead that still are, and returns them. A writer marks a series under the same lock for reading,
-// so what is dead here stays dead.
+// so what is dead here stays dead. The postings follow without that lock: what they have in excess until then is found nowhere else.
 func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
+	if dead = t.removeUnlisted(dead, still); len(dead) > 0 {
+		t.postings.delete(dead)
+	}
+	return dead
+}
+
+func (t *Tenant) removeUnlisted(dead []*Series, still func(*Series) bool) []*Series {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	dead = slices.DeleteFunc(dead, func(s *Series) bool { return !t.idle(s) || !still(s) })
-	if len(dead) == 0 {
-		return nil
-	}
-	refs := make(map[promstorage.SeriesRef]struct{}, len(dead))
-	affected := map[labels.Label]struct{}{}
 	for _, s := range dead {
-		refs[promstorage.SeriesRef(s.ref)] = struct{}{}
-		s.Labels.Range(func(l labels.Label) { affected[l] = struct{}{} })
 		t.byRef.remove(s.ref)
 		for _, sp := range t.aliases[s] {
 			t.keys.remove(sp)
@@ -259,7 +263,6 @@ func (t *Tenant) remove(dead []*Series, still func(*Series) bool) []*Series {
 		}
 		t.byLabels.remove(Hash(s.Labels), s.ref)
 	}
-	t.postings.Delete(refs, affected)
 	return dead
 }
 
@@ -272,7 +275,7 @@ func (t *Tenant) Len() int {
 
 // Select returns the series in memory that match, in no order.
 func (t *Tenant) Select(ctx context.Context, ms ...*labels.Matcher) ([]*Series, error) {
-	p, err := tsdb.PostingsForMatchers(ctx, reader{t}, ms...)
+	p, err := tsdb.PostingsForMatchers(ctx, reader{p: t.postings}, ms...)
 	if err != nil {
 		return nil, err
 	}
@@ -289,47 +292,23 @@ func (t *Tenant) Select(ctx context.Context, ms ...*labels.Matcher) ([]*Series, 
 
 // Stats of the index: the label values with most series, and the labels with most values.
 func (t *Tenant) Stats(label string, limit int) *index.PostingsStats {
-	return t.postings.Stats(label, limit, func(name, value string, n uint64) uint64 { return uint64(len(name)+len(value)) * n })
+	return t.postings.Stats(label, limit)
 }
 
-// reader gives PostingsForMatchers what it needs of the index. It calls none of the other methods.
-type reader struct{ t *Tenant }
+// reader gives PostingsForMatchers what it needs of the index. Of IndexReader it has no more than it calls.
+type reader struct {
+	tsdb.IndexReader // nil
+	p                *postings
+}
 
 func (r reader) Postings(ctx context.Context, name string, values ...string) (index.Postings, error) {
-	return r.t.postings.Postings(ctx, name, values...), nil
+	return r.p.Postings(ctx, name, values...), nil
 }
 
 func (r reader) PostingsForLabelMatching(ctx context.Context, name string, match func(string) bool) index.Postings {
-	return r.t.postings.PostingsForLabelMatching(ctx, name, match)
+	return r.p.PostingsForLabelMatching(ctx, name, match)
 }
 
 func (r reader) PostingsForAllLabelValues(ctx context.Context, name string) index.Postings {
-	return r.t.postings.PostingsForAllLabelValues(ctx, name)
-}
-
-func (r reader) LabelValues(ctx context.Context, name string, hints *promstorage.LabelHints, _ ...*labels.Matcher) ([]string, error) {
-	return r.t.postings.LabelValues(ctx, name, hints), nil
-}
-
-func (r reader) SortedLabelValues(ctx context.Context, name string, hints *promstorage.LabelHints, ms ...*labels.Matcher) ([]string, error) {
-	values, err := r.LabelValues(ctx, name, hints, ms...)
-	slices.Sort(values)
-	return values, err
-}
-
-func (r reader) LabelNames(context.Context, ...*labels.Matcher) ([]string, error) {
-	return r.t.postings.LabelNames(), nil
-}
-
-func (r reader) Symbols() index.StringIter                                  { return r.t.postings.Symbols() }
-func (reader) SortedPostings(p index.Postings) index.Postings               { return p }
-func (reader) Close() error                                                 { return nil }
-func (reader) ShardedPostings(p index.Postings, _, _ uint64) index.Postings { return p }
-
-func (reader) Series(promstorage.SeriesRef, *labels.ScratchBuilder, *[]chunks.Meta) error {
-	return promstorage.ErrNotFound
-}
-
-func (reader) LabelNamesFor(context.Context, index.Postings) ([]string, error) {
-	return nil, promstorage.ErrNotFound
+	return r.p.PostingsForAllLabelValues(ctx, name)
 }

@@ -19,7 +19,7 @@ type Keep func(*Series) bool
 // LabelValues returns the distinct values of a label over the series in memory that match and are to be kept, in no order.
 // The slice is the caller's.
 func (t *Tenant) LabelValues(ctx context.Context, name string, keep Keep, ms ...*labels.Matcher) ([]string, error) {
-	values := t.postings.LabelValues(ctx, name, nil)
+	values := t.postings.LabelValues(name)
 	others := keep != nil
 	for _, m := range ms {
 		if m.Name != name {
@@ -82,7 +82,7 @@ func (t *Tenant) LabelNames(ctx context.Context, keep Keep, ms ...*labels.Matche
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			for _, v := range t.postings.LabelValues(ctx, name, nil) {
+			for _, v := range t.postings.LabelValues(name) {
 				if wanted.meets(t.postings.Postings(ctx, name, v)) {
 					found[name] = struct{}{}
 					break
@@ -106,7 +106,7 @@ func (t *Tenant) refs(ctx context.Context, keep Keep, ms []*labels.Matcher) ([]p
 	p := t.postings.All()
 	if len(ms) > 0 {
 		var err error
-		if p, err = tsdb.PostingsForMatchers(ctx, reader{t}, ms...); err != nil {
+		if p, err = tsdb.PostingsForMatchers(ctx, reader{p: t.postings}, ms...); err != nil {
 			return nil, err
 		}
 	}
