@@ -200,10 +200,14 @@ func TestGuesses(t *testing.T) {
 // TestSeriesWithOneHash: labels of which the hashes are the same are told apart, in any order of coming and going.
 func TestSeriesWithOneHash(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 9))
+	steps := 50_000
+	if testing.Short() {
+		steps /= 5
+	}
 	for _, series := range []uint32{12, 3000} {
 		var table byLabels
 		model := map[uint32]bool{}
-		for range 50_000 {
+		for range steps {
 			ref := 1 + uint32(r.IntN(int(series)))
 			hash := uint64(ref % (series / 4)) // neighbours run into each other
 			found := false

@@ -115,48 +115,62 @@ func (p *postings) add(all []*Series) {
 	}
 }
 
-// delete takes out series that were added. Readers and add wait only while a single list takes the place of another.
+// delete takes out series that were added. Readers and add wait only while some lists take the places of others.
 func (p *postings) delete(dead []*Series) {
 	p.deleting.Lock()
 	defer p.deleting.Unlock()
-	refs := make([]uint32, len(dead))
-	touched := map[*list]*labelName{p.all.list: p.all.name}
+	type change struct {
+		pair
+		before, after []uint32
+	}
+	changes := []change{{pair: p.all}}
+	known := map[*list]struct{}{}
+	refs := make([]uint32, 0, len(dead))
 	var last, spare []pair
 	for some := range slices.Chunk(dead, atOnce) {
 		p.mu.RLock()
 		for _, s := range some {
+			refs = append(refs, s.ref)
 			last, spare = p.pairs(spare[:0], last, s.Labels), last
 			for _, pair := range last {
-				touched[pair.list] = pair.name
+				if _, ok := known[pair.list]; !ok {
+					known[pair.list] = struct{}{}
+					changes = append(changes, change{pair: pair})
+				}
 			}
 		}
 		p.mu.RUnlock()
 	}
-	for i, s := range dead {
-		refs[i] = s.ref
-	}
 	slices.Sort(refs)
 
-	var kept []uint32
 	shrunk := map[*labelName]struct{}{}
-	for l, name := range touched {
+	var kept []uint32
+	for some := range slices.Chunk(changes, someLists) {
 		p.mu.RLock()
-		before := l.refs
+		for i := range some {
+			some[i].before = some[i].list.refs
+		}
 		p.mu.RUnlock()
-		kept = without(kept[:0], before, refs)
-		after := slices.Clone(kept)
+		for i := range some {
+			kept = without(kept[:0], some[i].before, refs)
+			some[i].after = slices.Clone(kept)
+		}
 		p.mu.Lock()
-		l.refs = append(after, l.refs[len(before):]...)
-		if len(l.refs) == 0 && l != p.all.list {
-			l.gone = true
-			shrunk[name] = struct{}{}
-			delete(name.values, l.value)
-			if len(name.values) == 0 {
-				delete(p.names, name.name)
+		for _, c := range some {
+			c.list.refs = append(c.after, c.list.refs[len(c.before):]...)
+			if len(c.list.refs) > 0 || c.pair == p.all {
+				continue
+			}
+			c.list.gone = true
+			shrunk[c.name] = struct{}{}
+			delete(c.name.values, c.list.value)
+			if len(c.name.values) == 0 {
+				delete(p.names, c.name.name)
 			}
 			p.last = p.last[:0] // which may have it
 		}
 		p.mu.Unlock()
+		clear(some)
 	}
 	for name := range shrunk {
 		p.mu.RLock()

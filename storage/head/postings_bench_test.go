@@ -3,6 +3,7 @@ package head
 import (
 	"fmt"
 	"runtime"
+	"syscall"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -94,21 +95,52 @@ func BenchmarkAddAll(b *testing.B) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
-	var bytes int64
+	cpu := func() int64 {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return u.Utime.Nano() + u.Stime.Nano()
+	}
+	var bytes, spent int64
 	for b.Loop() {
 		b.StopTimer()
 		fill()
 		t := New().Tenant(1)
 		before := heap()
+		spent -= cpu()
 		b.StartTimer()
 		for at := 0; at < len(all); at += 2000 {
 			t.AddAll(entries[at:min(at+2000, len(all))])
 		}
 		b.StopTimer()
+		spent += cpu()
 		bytes = heap() - before
 		runtime.KeepAlive(t)
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(all)), "ns/series")
+	b.ReportMetric(float64(spent)/float64(b.N*len(all)), "cpu-ns/series")
 	b.ReportMetric(float64(bytes)/float64(len(all)), "B/series")
+}
+
+// BenchmarkCollect takes a quarter of all series out of a head, as after a rollout.
+func BenchmarkCollect(b *testing.B) {
+	all := scraped(400_000)
+	for b.Loop() {
+		b.StopTimer()
+		h := New()
+		for i, l := range all {
+			s := h.Tenant(1).Add(Key{}, uint64(i+1), l, 0)
+			if i%8000 >= 2000 {
+				h.Append(s, 1, 0, 1)
+			}
+		}
+		h.Advance()
+		h.Advance()
+		b.StartTimer()
+		if n := len(h.Collect(func(*Series) {})); n != len(all)/4 {
+			b.Fatal(n)
+		}
+	}
 }
