@@ -250,10 +250,10 @@ func (p *postings) LabelNames() []string {
 	return names
 }
 
-// LabelValues returns the values of a label, in no order. The slice is the caller's.
+// LabelValues returns the values of a label, in no order; nil if there is none. The slice is the caller's.
 func (p *postings) LabelValues(name string) []string {
 	lists := p.lists(name)
-	values := make([]string, 0, len(lists))
+	values := slices.Grow([]string(nil), len(lists))
 	p.each(lists, func(l *list, _ []uint32) { values = append(values, l.value) })
 	return values
 }
