@@ -28,7 +28,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(pgtest.M{M: m}, pgtest.IgnoreServers()...)
+	migrate := func(ctx context.Context, pg *pgtest.DB) error {
+		_, err := storage.Migrate(ctx, storage.Config{URI: pg.URI, Logger: slog.New(slog.DiscardHandler)})
+		return err
+	}
+	goleak.VerifyTestMain(pgtest.M{M: m, Fill: migrate}, pgtest.IgnoreServers()...)
 }
 
 const (

@@ -231,7 +231,7 @@ func benchStores(b *testing.B, nodes int, span, interval, flush time.Duration, t
 	reference.DisableCompactions()
 
 	now := benchEnd.Add(-span)
-	pg := pgtest.New(b)
+	pg := pgtest.New(b, pgtest.Empty)
 	db, err := keep.Open(ctx, keep.Config{
 		URI: pg.URI, Logger: slog.New(slog.NewTextHandler(testWriter{b}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Retention: 100 * 365 * 24 * time.Hour, NoMaintenance: true, TimescaleDB: schema.TimescaleDBMode(*benchTimescaleDB), Now: func() time.Time { return now },

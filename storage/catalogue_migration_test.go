@@ -95,5 +95,5 @@ func TestCatalogueOfBeforeLabelSets(t *testing.T) {
 		require.Equal(t, 1, countRows(t, pg, fmt.Sprintf("_promkeep.series WHERE id = %d AND ended IS NULL", 1<<37|3)))
 		require.Equal(t, 7, countRows(t, pg, "_promkeep.series"))
 		require.Equal(t, 3, countRows(t, pg, "promkeep.find_series(NULL, '{\"i\": \"1\"}')"))
-	})
+	}, pgtest.Empty)
 }

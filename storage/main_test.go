@@ -18,7 +18,21 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(pgtest.M{M: m}, pgtest.IgnoreServers()...)
+	goleak.VerifyTestMain(pgtest.M{M: m, Fill: migrated}, pgtest.IgnoreServers()...)
+}
+
+// migrated is a database that the latest promkeep has migrated and nothing has been written to.
+func migrated(ctx context.Context, pg *pgtest.DB) error {
+	_, err := Migrate(ctx, Config{URI: pg.URI, TimescaleDB: modeFor(pg), Logger: slog.New(slog.DiscardHandler)})
+	return err
+}
+
+// modeFor keeps databases plain that are meant to be: on one without TimescaleDB promkeep must not create it, although it may.
+func modeFor(pg *pgtest.DB) schema.TimescaleDBMode {
+	if pg.HasTimescaleDB {
+		return schema.TimescaleDBAuto
+	}
+	return schema.TimescaleDBOff
 }
 
 // clock is a settable time.
@@ -29,15 +43,11 @@ func (c *clock) Now() time.Time { return c.now }
 // day is a day that begins a window and a day.
 var day = time.UnixMilli(20_000 * 24 * 3600_000).UTC()
 
-// testConfig is for a database of pgtest. On one without TimescaleDB promkeep must not create it, although it may.
+// testConfig is for a database of pgtest.
 func testConfig(t testing.TB, pg *pgtest.DB, c *clock) Config {
-	mode := schema.TimescaleDBOff
-	if pg.HasTimescaleDB {
-		mode = schema.TimescaleDBAuto
-	}
 	return Config{
 		URI:           pg.URI,
-		TimescaleDB:   mode,
+		TimescaleDB:   modeFor(pg),
 		Logger:        slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Now:           c.Now,
 		NoMaintenance: true,

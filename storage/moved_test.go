@@ -15,7 +15,7 @@ import (
 // to convert.
 func TestTimescaleDBComesLater(t *testing.T) {
 	ctx := context.Background()
-	pg := pgtest.New(t, pgtest.WithTimescaleDB)
+	pg := pgtest.New(t, pgtest.WithTimescaleDB, pgtest.Empty)
 	c := &clock{day.Add(10 * time.Hour)}
 	cfg := testConfig(t, pg, c)
 	cfg.TimescaleDB = schema.TimescaleDBOff // as where the extension is not known yet

@@ -20,5 +20,5 @@
 // PROMKEEP_TEST_PG_LOG=1 writes the servers' logs to standard error. TMPDIR says where the servers' files are. Without
 // it those of the shared servers are in /dev/shm if that has 8 GiB: databases are made and dropped faster there.
 //
-// The package must not know anything of promkeep's schema: databases come empty.
+// The package must not know anything of promkeep's schema: databases come empty, or as a function of the package that is tested leaves them, see M.Fill.
 package pgtest

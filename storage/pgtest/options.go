@@ -5,6 +5,7 @@ import "maps"
 type options struct {
 	allEditions bool
 	oneByOne    bool
+	empty       bool
 	edition     edition
 	settings    map[string]string
 }
@@ -17,6 +18,9 @@ func AllEditions(o *options) { o.allEditions = true }
 
 // OneByOne makes Run test one kind of database after the other: for tests that make what all databases of a server share, such as roles.
 func OneByOne(o *options) { o.oneByOne = true }
+
+// Empty makes Run and New create databases in which there is nothing, whatever M.Fill puts into others: for tests of migrations.
+func Empty(o *options) { o.empty = true }
 
 // WithTimescaleDB makes New create a database with TimescaleDB, and skip the test where no server has it.
 func WithTimescaleDB(o *options) { o.edition = timescale }

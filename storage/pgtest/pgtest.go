@@ -37,7 +37,7 @@ const (
 	timescaleApache
 )
 
-// DB is a fresh, empty database, dropped when its test ends.
+// DB is a fresh database, dropped when its test ends. It is empty, unless M.Fill says otherwise.
 type DB struct {
 	Name     string
 	URI      string // as the database's owner, an ordinary role
@@ -67,7 +67,7 @@ func Run(t *testing.T, body func(t *testing.T, db *DB), opts ...Option) {
 			if !o.oneByOne {
 				t.Parallel()
 			}
-			body(t, sharedDB(t, inst, ed))
+			body(t, sharedDB(t, inst, ed, o.empty))
 		})
 	}
 	withTimescale := 0
@@ -101,14 +101,14 @@ func New(t testing.TB, opts ...Option) *DB {
 	o := collect(opts)
 	for _, inst := range installed(t) {
 		if o.edition == plain || inst.HasTimescaleDB {
-			return sharedDB(t, inst, o.edition)
+			return sharedDB(t, inst, o.edition, o.empty)
 		}
 	}
 	t.Skip(noTimescale)
 	return nil
 }
 
-func sharedDB(t testing.TB, inst postgres.Installation, ed edition) *DB {
+func sharedDB(t testing.TB, inst postgres.Installation, ed edition, empty bool) *DB {
 	t.Helper()
 	if !mainRuns.Load() {
 		t.Fatal("pgtest: shared servers need somebody to stop them: add func TestMain(m *testing.M) { pgtest.Main(m) }")
@@ -117,7 +117,21 @@ func sharedDB(t testing.TB, inst postgres.Installation, ed edition) *DB {
 	if err != nil {
 		t.Fatalf("pgtest: %s", err)
 	}
-	return s.newDB(t, ed)
+	template := ed.template()
+	if shared.fill != nil && !empty {
+		if template, err = s.filledTemplate(ed, shared.fill); err != nil {
+			t.Fatalf("pgtest: making a template database: %s", err)
+		}
+	}
+	return s.newDB(t, ed, template)
+}
+
+// template is the database of which empty ones are copies.
+func (ed edition) template() string {
+	if ed == plain {
+		return "template0"
+	}
+	return timescaleTemplate
 }
 
 // installed are the servers on the machine, the default one first.
@@ -133,28 +147,33 @@ func installed(t testing.TB) []postgres.Installation {
 var databaseNumber atomic.Uint64
 
 // newDB makes a database on a running server.
-func (s *Server) newDB(t testing.TB, ed edition) *DB {
+func (s *Server) newDB(t testing.TB, ed edition, template string) *DB {
 	t.Helper()
-	name := fmt.Sprintf("test_%d_%d", os.Getpid(), databaseNumber.Add(1))
-	template := "template0"
-	if ed != plain {
-		template = timescaleTemplate
-	}
-	if err := s.exec(fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER promkeep", name, template)); err != nil {
+	db := s.db(ed, fmt.Sprintf("test_%d_%d", os.Getpid(), databaseNumber.Add(1)))
+	if err := s.exec(copyOf(template, db.Name)); err != nil {
 		t.Fatalf("pgtest: making a database: %s", err)
 	}
 	t.Cleanup(func() {
 		if s.down() {
 			return // the test stopped its server: nothing to drop it from
 		}
-		if err := s.exec(fmt.Sprintf("DROP DATABASE IF EXISTS %s WITH (FORCE)", name)); err != nil {
+		if err := s.exec(fmt.Sprintf("DROP DATABASE IF EXISTS %s WITH (FORCE)", db.Name)); err != nil {
 			t.Errorf("pgtest: dropping the test's database: %s", err)
 		}
 	})
+	return db
+}
+
+// db describes a database on this server.
+func (s *Server) db(ed edition, name string) *DB {
 	return &DB{
 		Name: name, URI: s.uri("promkeep", name), SuperURI: s.uri(postgres.Superuser, name), Major: s.inst.Major,
 		HasTimescaleDB: ed != plain, ApacheOnly: ed != plain && s.apache, Server: s,
 	}
+}
+
+func copyOf(template, name string) string {
+	return fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER promkeep", name, template)
 }
 
 // exec runs statements, each in a transaction of its own, as superuser.

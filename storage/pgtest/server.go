@@ -63,10 +63,11 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 	return nil
 }
 
-// NewDB returns a fresh database on this server.
+// NewDB returns a fresh, empty database on this server.
 func (s *Server) NewDB(t testing.TB, opts ...Option) *DB {
 	t.Helper()
-	return s.newDB(t, collect(opts).edition)
+	ed := collect(opts).edition
+	return s.newDB(t, ed, ed.template())
 }
 
 // Start starts a stopped server again, on the same files and under the same URIs.
@@ -225,6 +226,8 @@ func logger() *slog.Logger {
 var shared servers
 
 type servers struct {
+	fill func(context.Context, *DB) error // see M.Fill
+
 	mu      sync.Mutex
 	started map[serverKey]*sharedServer // guarded by mu
 }
@@ -238,10 +241,52 @@ type sharedServer struct {
 	once sync.Once
 	*Server
 	err error
+
+	mu     sync.Mutex
+	filled map[edition]string // templates by kind; guarded by mu
 }
 
+// filledTemplate returns a database of which those are copies that fill is to have filled, and makes it the first time.
+func (s *sharedServer) filledTemplate(ed edition, fill func(context.Context, *DB) error) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name := s.filled[ed]; name != "" {
+		return name, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
+	defer cancel()
+	db := s.db(ed, fmt.Sprintf("pgtest_filled_%d", ed))
+	if err := s.exec("DROP DATABASE IF EXISTS "+db.Name+" WITH (FORCE)", copyOf(ed.template(), db.Name)); err != nil {
+		return "", err
+	}
+	if err := fill(ctx, db); err != nil {
+		return "", err
+	}
+	if err := execAt(ctx, db.SuperURI, stopWorkers); err != nil {
+		return "", err
+	}
+	if err := s.exec(
+		"ALTER DATABASE "+db.Name+" WITH ALLOW_CONNECTIONS false",
+		"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '"+db.Name+"'",
+	); err != nil {
+		return "", err
+	}
+	if s.filled == nil {
+		s.filled = map[edition]string{}
+	}
+	s.filled[ed] = db.Name
+	return db.Name, nil
+}
+
+// stopWorkers has TimescaleDB's scheduler leave the database for good: a template must have no sessions.
+const stopWorkers = `DO $$ BEGIN
+	IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
+		PERFORM _timescaledb_functions.stop_background_workers();
+	END IF;
+END $$`
+
 // server returns the running server of an installation.
-func (ss *servers) server(inst postgres.Installation, apache bool) (*Server, error) {
+func (ss *servers) server(inst postgres.Installation, apache bool) (*sharedServer, error) {
 	key := serverKey{binDir: inst.BinDir, apache: apache}
 	ss.mu.Lock()
 	if ss.started == nil {
@@ -264,7 +309,7 @@ func (ss *servers) server(inst postgres.Installation, apache bool) (*Server, err
 		}}
 		s.err = s.start()
 	})
-	return s.Server, s.err
+	return s, s.err
 }
 
 // sharedSettings leave out what only a loss of power would show, and make room for many databases at once.

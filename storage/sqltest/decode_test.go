@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"log/slog"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -18,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/stretchr/testify/require"
 
-	"github.com/promkeep/promkeep/storage"
 	"github.com/promkeep/promkeep/storage/codec"
 	"github.com/promkeep/promkeep/storage/codec/codectest"
 	"github.com/promkeep/promkeep/storage/pgtest"
@@ -248,8 +246,6 @@ func requireSame(t testing.TB, name string, wantT []int64, wantV []float64, gotT
 // migrated is an empty store's database.
 func migrated(t testing.TB, pg *pgtest.DB) *pgx.Conn {
 	t.Helper()
-	_, err := storage.Migrate(t.Context(), storage.Config{URI: pg.URI, TimescaleDB: mode(pg), Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(t, err)
 	conn, err := pgx.Connect(t.Context(), pg.URI)
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close(t.Context()) })

@@ -20,7 +20,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(pgtest.M{M: m}, pgtest.IgnoreServers()...)
+	goleak.VerifyTestMain(pgtest.M{M: m, Fill: migrate}, pgtest.IgnoreServers()...)
+}
+
+func migrate(ctx context.Context, pg *pgtest.DB) error {
+	_, err := storage.Migrate(ctx, storage.Config{URI: pg.URI, TimescaleDB: mode(pg), Logger: slog.New(slog.DiscardHandler)})
+	return err
 }
 
 // day is a day that begins a window and a day.
