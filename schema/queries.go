@@ -140,6 +140,8 @@ var (
 	LogEmptyOther string
 	//go:embed queries/log_flushed.sql
 	LogFlushed string
+	//go:embed queries/log_generic.sql
+	LogGeneric string
 	//go:embed queries/log_lock.sql
 	LogLock string
 	//go:embed queries/log_lock_other.sql

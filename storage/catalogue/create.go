@@ -81,7 +81,7 @@ func (c *Catalogue) createAsOf(ctx context.Context, retired int64, series []*Ser
 		knownSet = make(map[string]int, len(series)/2)
 		key      []byte
 	)
-	// By metric, as the primary key is. Of each series: metric, set, and its place in series, which are a few thousand.
+	// By metric, as the primary key is. Of each series: metric, set, and its place in series, of which there are fewer than either can count.
 	const placeBits, setBits = 18, 18
 	for i, s := range series {
 		key = s.Labels.BytesWithoutLabels(key, model.MetricNameLabel)

@@ -27,6 +27,10 @@ func (l *Log) lead(ctx context.Context) (*session, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	s := &session{conn: conn}
+	if _, err := conn.Exec(ctx, schema.LogGeneric); err != nil {
+		s.close()
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	if err := l.lock(ctx, s); err != nil {
 		s.close()
 		return nil, err
