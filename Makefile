@@ -29,7 +29,7 @@ TEST_TIMEOUT ?= 30m
 TEST_PACKAGES_AT_ONCE ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n + (n + 1) / 2)))
 TEST_FIRST            := $(if $(filter ./...,$(PACKAGES)),./storage ./promql ./cmd/app)
 # Packages that are also tested under the race detector, which takes several times as long: those in which something runs at the same time. In
-# adapter/wire, storage/codec, storage/head and storage/series nothing does, in storage/sqltest only SQL does. Empty for none. It needs a C compiler.
+# adapter/wire, storage/codec and storage/series nothing does, in storage/sqltest only SQL does. Empty for none. It needs a C compiler.
 RACE_PACKAGES ?= ./storage ./adapter ./adapter/tenancy ./storage/chunks ./storage/head ./storage/pgtest ./storage/postgres ./storage/samplelog
 HAVE_CC       := $(shell command -v gcc || command -v clang || command -v cc)
 BENCH      ?= .

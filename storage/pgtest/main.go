@@ -17,7 +17,7 @@ var mainRuns atomic.Bool
 // Main runs a package's tests, stops the shared servers and exits. Call it from TestMain.
 func Main(m *testing.M) { os.Exit(M{M: m}.Run()) }
 
-// M wraps a testing.M for a TestMain that needs more than Main: goleak.VerifyTestMain(pgtest.M{m}) looks for leaked
+// M wraps a testing.M for a TestMain that needs more than Main: goleak.VerifyTestMain(pgtest.M{M: m}) looks for leaked
 // goroutines after the shared servers were stopped.
 type M struct {
 	*testing.M
